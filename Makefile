@@ -1,0 +1,98 @@
+# Thin front door: `make book` and `make test` do everything from nothing; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env book html chapter record train bench lint test serve lock clean
+
+# size of the run: smoke, book or full
+PROFILE ?= book
+# chapters at a time
+JOBS ?= 2
+# interpreter for a new environment (python3 where it is absent)
+PYTHON ?= python3.11
+# address of PyTorch's wheels for this machine, see https://pytorch.org/get-started/locally/ (empty: pip decides)
+TORCH_INDEX ?=
+# site that `make serve` shows
+SITE ?= _build/html
+
+export PYTHON TORCH_INDEX
+# one thread per process: work is spread over chapters and test files
+export OMP_NUM_THREADS := 1
+export MPLBACKEND := Agg
+
+BIN := .venv/bin
+READY := .venv/.ready
+BENCH := .venv-bench
+# -W and -n: a warning or a dead reference fails the build; --keep-going: all of them are told at once
+RENDER := $(BIN)/jupyter-book build -q -W -n --keep-going
+PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@echo "variables: PROFILE=$(PROFILE) (smoke, book, full)  JOBS=$(JOBS)  PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)  SITE=$(SITE)"
+
+env: $(READY)  ## make .venv and install what this machine lacks
+
+# the stamp: nothing is reinstalled until one of these files changes
+$(READY): pyproject.toml constraints.txt .ci/system .ci/env
+	@bash .ci/system
+	@bash .ci/env
+	@touch $@
+
+book: env  ## execute every chapter afresh, judge the claims, render the site from what was executed
+	$(BIN)/hjbridge run --profile $(PROFILE) --jobs $(JOBS) --stage _build/stage
+	rm -rf _build/book _build/html
+	$(RENDER) --path-output _build/book _build/stage
+	mv _build/book/_build/html _build/html
+	@echo "open $(CURDIR)/_build/html/index.html, or: make serve"
+
+# from clean: an incremental build forgets the errors of pages that it skips
+html: env  ## render the committed record
+	rm -rf _build/html _build/.doctrees
+	$(RENDER) .
+	@echo "open $(CURDIR)/_build/html/index.html, or: make serve"
+
+chapter: env  ## execute one chapter afresh in the staging folder: make chapter CH=05
+	$(if $(CH),,$(error CH must name a chapter, as in: make chapter CH=05))
+	$(BIN)/hjbridge run --chapter $(CH) --profile $(PROFILE)
+
+record: env  ## execute one chapter and make the outcome the committed record: make record CH=05
+	$(if $(CH),,$(error CH must name a chapter, as in: make record CH=05))
+	$(BIN)/hjbridge run --chapter $(CH) --profile $(PROFILE) --record
+
+train: env  ## train a committed checkpoint by its recipe, resuming: make train NAME=mnist
+	$(if $(NAME),,$(error NAME must name a recipe, as in: make train NAME=mnist))
+	$(BIN)/hjbridge train $(NAME)
+
+bench: $(BENCH)/.ready  ## compare with peers, paired in one run; in an environment of its own on top of .venv
+	$(BENCH)/bin/python -m pytest -q -m bench tests
+	$(BENCH)/bin/python benchmarks/run.py
+
+# sees the packages of .venv and adds only the peers, so that .venv stays as it is
+$(BENCH)/.ready: $(READY)
+	$(BIN)/python -m venv --without-pip $(BENCH)
+	$(BIN)/python -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" \
+	  > "$$($(BENCH)/bin/python -c 'import site; print(site.getsitepackages()[0])')/base.pth"
+	$(BENCH)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+lint: env  ## ruff on code and notebooks, mypy, spelling, the fixed form of the notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/hjbridge normalise --check notebooks/*.ipynb
+
+# quick checks first; nbval last, since it runs every chapter at full length
+test: env lint  ## everything that CI runs: lint, library, record, site in a browser, notebooks against their outputs
+	$(PYTEST) tests
+	$(PYTEST) --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+
+serve:  ## show the rendered site on http://127.0.0.1:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) 8000
+
+lock: env  ## resolve constraints.txt afresh for Python 3.11 to 3.13
+	bash .ci/lock
+
+clean:  ## remove what was built; the environments stay
+	rm -rf _build dist build .pytest_cache .ruff_cache .mypy_cache
