@@ -1,0 +1,113 @@
+"""Is the record still true? Compares stored hashes with the code of today, in milliseconds and without torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from hjbridge.ledger import files, freshness
+from hjbridge.ledger.files import LedgerError
+from hjbridge.ledger.notebook import read_notebook
+from hjbridge.ledger.results import all_results, load_chapter
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be. `level` is "error" or "warning"; `mend` is the command that mends it."""
+
+    level: str
+    subject: str
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.problem}; mend it with `{self.mend}`"
+
+
+def check_chapters(root: Path | None = None) -> list[Finding]:
+    """Chapters whose record is missing or stale, and records without a chapter."""
+    root = files.root() if root is None else root
+    results, found = root / "data" / "results", []
+    chapters = files.notebooks(root / "notebooks")
+    for chapter, notebook in chapters.items():
+        mend = f"make record CH={chapter}"
+        path = results / f"ch{chapter}.json"
+        if not path.is_file():
+            found.append(Finding("error", f"chapter {chapter}", "has no record", mend))
+            continue
+        load_chapter(path)  # a damaged file is told by name
+        run = json.loads(path.read_text(encoding="utf-8"))["run"]
+        hashes, problems = run.get("hashes", {}), []
+        if run.get("profile") != "book":
+            problems.append(f"was recorded with profile {run.get('profile')}, not book")
+        if hashes.get("notebook") != freshness.notebook_hash(read_notebook(notebook)["cells"]):
+            problems.append("the code of its notebook has changed")
+        if stale := freshness.stale_modules(hashes.get("modules", {})):
+            problems.append("changed since it was recorded: " + ", ".join(stale))
+        found += [Finding("error", f"chapter {chapter}", problem, mend) for problem in problems]
+    for path in sorted(results.glob("ch[0-9][0-9].json")):
+        if path.stem[2:] not in chapters:
+            found.append(Finding("error", path.name, "belongs to no notebook", f"git rm data/results/{path.name}"))
+    return found
+
+
+def check_full(root: Path | None = None) -> list[Finding]:
+    """Numbers of profile `full` whose recipe has changed since; they only warn, for they cost hours."""
+    root = files.root() if root is None else root
+    found = []
+    for path in sorted((root / "data" / "results" / "full").glob("ch[0-9][0-9].json")):
+        for id, result in load_chapter(path).items():
+            if stale := freshness.stale_modules(result.run.get("hashes", {}).get("modules", {})):
+                problem = "changed since it was recorded: " + ", ".join(stale)
+                mend = result.extra.get("command", f"hjbridge run --chapter {path.stem[2:]} --profile full --record")
+                found.append(Finding("warning", f"{id}@full", problem, mend))
+    return found
+
+
+def check_checkpoints(root: Path | None = None) -> list[Finding]:
+    """Checkpoints made by code that has changed since (a warning), or damaged (an error)."""
+    root = files.root() if root is None else root
+    found = []
+    for path in sorted((root / "data" / "checkpoints").glob("*.safetensors")):
+        subject, train = f"checkpoint {path.stem}", f"make train NAME={path.stem}"
+        try:
+            stale = freshness.stale_checkpoint(path)
+        except ValueError:
+            restore = f"git checkout -- data/checkpoints/{path.name}"
+            found.append(Finding("error", subject, "is damaged or not one of ours", restore))
+            continue
+        if stale:
+            found.append(Finding("warning", subject, "changed since it was made: " + ", ".join(stale), train))
+    return found
+
+
+def check_references(root: Path | None = None) -> list[Finding]:
+    """Recorded numbers that lie farther from their reference than their tolerance."""
+    root = files.root() if root is None else root
+    found = []
+    for id, result in all_results(root / "data" / "results").items():
+        if not result.within:
+            problem = f"is {result.value:.10g}, expected {result.reference:.10g} ± {result.tolerance:.3g}"
+            found.append(Finding("error", id, problem, f"make record CH={id[2:4]}"))
+    return found
+
+
+def is_stale(id: str, root: Path | None = None) -> bool:
+    """Whether one number of profile `full`, given as `chNN.name@full`, is older than the code of its recipe."""
+    return any(finding.subject == id for finding in check_full(root))
+
+
+def check_all(root: Path | None = None) -> list[Finding]:
+    """Everything that can be checked without running anything.
+
+    Raises: LedgerError for a file of the record that is damaged.
+    """
+    return [*check_chapters(root), *check_references(root), *check_full(root), *check_checkpoints(root)]
+
+
+def demand(findings: list[Finding]) -> None:
+    """Raise LedgerError that lists the errors among findings, if there are any."""
+    errors = [str(finding) for finding in findings if finding.level == "error"]
+    if errors:
+        raise LedgerError("\n".join(errors))

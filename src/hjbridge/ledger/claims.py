@@ -1,0 +1,106 @@
+"""Claims under test: what is said, where, and the rules that turn recorded numbers into a verdict."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hjbridge.ledger import files, rules
+from hjbridge.ledger.files import LedgerError
+
+VERDICTS = (
+    "reproduced", "corrected", "refuted", "unsourced", "ill-posed", "opinion", "mechanism reproduced", "open",
+)  # fmt: skip
+KINDS = ("mathematical", "numerical", "empirical", "historical", "opinion", "reproduction")
+FIELDS = {
+    "id", "claim", "kind", "chapter", "source", "locus", "reported", "correct", "checked", "ours", "rules", "default",
+}  # fmt: skip
+SLOT = re.compile(r"\{(ch\d\d\.[a-z][a-z0-9_]*(?:@full)?)(?::(\d+))?\}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of data/claims.yml; `rules` are tried in their order, the first that holds gives the verdict.
+
+    A rule is {if: expression, verdict, because} or, for what only reading can settle, {source: what was read, verdict,
+    because}. `ours` is a text with `{id}` or `{id:digits}` where recorded numbers go.
+    """
+
+    id: str
+    claim: str
+    kind: str
+    chapter: str
+    source: dict[str, Any]
+    locus: str | None
+    reported: str | None
+    correct: str
+    checked: str
+    ours: str
+    rules: tuple[dict[str, str], ...]
+    default: str = "open"
+
+    @property
+    def results(self) -> list[str]:
+        """Ids of the results that its rules and its text need."""
+        texts = [rule.get("if", "") for rule in self.rules] + [match[1] for match in SLOT.finditer(self.ours)]
+        return rules.names(" ".join(texts))
+
+
+@cache
+def load_claims(path: Path | None = None) -> dict[str, Claim]:
+    """All claims by id.
+
+    Raises: LedgerError that names the entry and what is wrong with it.
+    """
+    import yaml
+
+    path = files.root() / "data" / "claims.yml" if path is None else path
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))["claims"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise LedgerError(f"{path} cannot be read ({error}): git checkout -- data/claims.yml") from error
+    claims: dict[str, Claim] = {}
+    for entry in entries:
+        claim = _claim(entry, path)
+        if claim.id in claims:
+            raise LedgerError(f"{path}: claim {claim.id} stands there twice")
+        claims[claim.id] = claim
+    return claims
+
+
+def _claim(entry: dict[str, Any], path: Path) -> Claim:
+    where = f"{path}: claim {entry.get('id')!r}"
+    if set(entry) - FIELDS or FIELDS - {"default"} - set(entry):
+        odd = sorted(set(entry) ^ FIELDS)
+        raise LedgerError(f"{where}: fields are {', '.join(sorted(FIELDS))}; unknown or missing: {', '.join(odd)}")
+    if entry["kind"] not in KINDS:
+        raise LedgerError(f"{where}: kind must be one of {', '.join(KINDS)}, got {entry['kind']!r}")
+    for rule in entry["rules"]:
+        if not {"verdict", "because"} < set(rule) <= {"if", "source", "verdict", "because"}:
+            raise LedgerError(f"{where}: a rule has `if` or `source`, `verdict` and `because`, got {sorted(rule)}")
+        if rule["verdict"] not in VERDICTS:
+            raise LedgerError(f"{where}: verdict must be one of {', '.join(VERDICTS)}, got {rule['verdict']!r}")
+    fixed = {"rules": tuple(entry["rules"]), "chapter": files.chapter_name(entry["chapter"])}
+    return Claim(**(entry | fixed))
+
+
+def find_claim(id: str) -> Claim:
+    """One claim. Raises: LedgerError for an unknown id; lists the known ones."""
+    claims = load_claims()
+    if id not in claims:
+        raise LedgerError(f"claim must be one of {', '.join(claims)}, got {id!r}")
+    return claims[id]
+
+
+def cited(claim: Claim) -> str:
+    """Short form of where a claim's correction comes from: first author, year, locus."""
+    source = claim.source
+    if not source.get("authors"):
+        return ""
+    first, *others = [name.strip() for name in source["authors"].split(",")]
+    et_al = " et al." if len(others) > 1 else f" and {others[0].split()[-1]}" if others else ""
+    locus = f", {claim.locus}" if claim.locus else ""
+    return f"{first.split()[-1]}{et_al} {source['year']}{locus}"

@@ -1,0 +1,149 @@
+"""Run chapters afresh in a staging folder, judge their claims, and, if asked to, make them the record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from hjbridge.ledger import files, freshness, notebook, session, stage
+from hjbridge.ledger.claims import load_claims
+from hjbridge.ledger.files import LedgerError, Lock
+from hjbridge.ledger.kernels import EXECUTING, Run, execute_all
+from hjbridge.ledger.profile import Profile, setup
+from hjbridge.ledger.progress import Progress
+from hjbridge.ledger.results import chapter_file, load_chapter, result
+from hjbridge.ledger.verdicts import Verdict, status, verdicts
+
+
+def run(
+    chapters: Iterable[str | int] = (),
+    *,
+    profile: str = "book",
+    seed: int = 0,
+    jobs: int = 2,
+    folder: Path | None = None,
+    record: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Execute chapters in fresh kernels.
+
+    Args:
+        chapters: numbers; none means all.
+        profile: papermill parameter of each chapter.
+        seed: papermill parameter of each chapter.
+        jobs: chapters at a time.
+        folder: staging folder; None: one below `_build/`.
+        record: put notebooks and results into the repository when every chapter has succeeded.
+        progress: where to tell how far it is.
+    Returns: the staging folder, from which the site can be rendered.
+    Raises: ValueError for an unknown profile or chapter; LedgerError if a chapter fails (with cell and traceback), if a
+        notebook does not know the parameters, if the stage or a chapter's record is in use, if it cannot be written.
+    """
+    Profile(profile)
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    if record and (profile, seed) != ("book", 0) and profile != "full":
+        raise ValueError(f"the record holds profile book with seed 0, and profile full; got {profile} with seed {seed}")
+    root = files.root()
+    runs = [Run(name, path, path.read_text(encoding="utf-8")) for name, path in chosen(chapters).items()]
+    for item in runs:
+        notebook.parameters_known(item.source, ("profile", "seed"))
+    label = "-".join(item.chapter for item in runs)
+    folder = folder or root / "_build" / (f"record-{label}" if record else "stage")
+    progress = progress or Progress()
+    with ExitStack() as stack:
+        name = f"{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}.lock"
+        stack.enter_context(Lock(root / "_build" / name, f"staging folder {folder}"))
+        for item in runs if record else ():
+            lock = Lock(root / "_build" / f"chapter-{item.chapter}.lock", f"the record of chapter {item.chapter}")
+            stack.enter_context(lock)
+        if record:
+            with Lock(root / "_build" / "promotion.lock", "the record"):
+                stage.finish_promotion(root)
+        stage.prepare(folder, root)
+        parameters = {"profile": profile, "seed": seed}
+        execute_all(runs, folder, parameters, jobs, progress, lambda item: finish(item, folder, profile))
+        if failed := [item for item in runs if item.failed]:
+            told = "\n\n".join(f"chapter {item.chapter} failed in {item.source.name}, {item.failed}" for item in failed)
+            raise LedgerError(f"{told}\n\nThe record is unchanged; what was executed lies in {folder / EXECUTING}")
+        staged_claims(folder, {item.chapter for item in runs})
+        if record:
+            promote(runs, folder, root, profile)
+    return folder
+
+
+def chosen(chapters: Iterable[str | int]) -> dict[str, Path]:
+    """The notebooks of the chapters asked for, all if none are. Raises: ValueError for an unknown one."""
+    known = files.notebooks()
+    wanted = [files.chapter_name(chapter) for chapter in chapters] or list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        raise ValueError(f"chapter must be one of {', '.join(known) or 'none yet'}, got {unknown[0]!r}")
+    return {name: known[name] for name in dict.fromkeys(wanted)}
+
+
+def finish(item: Run, folder: Path, profile: str) -> None:
+    """Normalise an executed notebook into the stage and complete its results with the notebook's hash."""
+    book = notebook.normalise(notebook.read_notebook(folder / EXECUTING / item.source.name))
+    notebook.write_notebook(folder / "notebooks" / item.source.name, book)
+    path = chapter_file(folder / "data" / "results", item.chapter, profile)
+    words = path.read_text(encoding="utf-8") if path.is_file() else ""
+    earlier = chapter_file(files.committed(), item.chapter, profile)
+    if not words or (profile == "full" and earlier.is_file() and words == earlier.read_text(encoding="utf-8")):
+        item.failed = "it recorded nothing: every chapter calls setup(seed, profile) and record(...)"
+        return
+    stored = json.loads(words)
+    if "hashes" in stored["run"]:
+        stored["run"]["hashes"]["notebook"] = freshness.notebook_hash(json.loads(item.before)["cells"])
+    entries = {entry["id"]: entry for entry in stored["results"]}
+    files.write_atomic(path, session.dump(stored["chapter"], stored["run"], entries))
+
+
+def promote(runs: list[Run], folder: Path, root: Path, profile: str) -> None:
+    """Make the staged chapters the record: results, and for profile `book` notebooks and the page of claims."""
+    staged = {}
+    for item in runs:
+        if item.source.read_text(encoding="utf-8") != item.before:
+            raise LedgerError(f"{item.source.name} was edited while it ran; the record is unchanged: run it again")
+        path = chapter_file(folder / "data" / "results", item.chapter, profile)
+        staged[path.relative_to(folder).as_posix()] = path.read_text(encoding="utf-8")
+        load_chapter(path)
+        if profile == "book":
+            name = f"notebooks/{item.source.name}"
+            staged[name] = (folder / name).read_text(encoding="utf-8")
+    with Lock(root / "_build" / "promotion.lock", "the record"):
+        stage.promote(staged, root)
+
+
+def staged_claims(folder: Path, chapters: Iterable[str] = ()) -> list[Verdict]:
+    """Verdicts on the numbers of a staging folder, of the given chapters or of all.
+
+    Raises: ClaimError if a number bears out no rule of its claim; tells every failure.
+    """
+    load_claims.cache_clear()
+    wanted = set(chapters)
+    claims = [c for c in load_claims(folder / "data" / "claims.yml").values() if not wanted or c.chapter in wanted]
+    return list(verdicts(claims, partial(result, folder=folder / "data" / "results"), status))
+
+
+@contextmanager
+def full_record(chapter: str | int, modules: tuple[str, ...]) -> Iterator[Profile]:
+    """Let `record` put numbers of profile `full`, made outside of a notebook, into the committed record.
+
+    Args: chapter: its number. modules: those that decide the numbers; only they can make them stale.
+    Raises: LedgerError if another process records this chapter.
+    """
+    name, before = files.chapter_name(chapter), os.environ.get("HJBRIDGE_RESULTS")
+    with Lock(files.root() / "_build" / f"chapter-{name}.lock", f"the record of chapter {name}"):
+        os.environ["HJBRIDGE_RESULTS"] = str(files.committed())
+        try:
+            yield setup(0, "full", chapter=name, modules=modules)
+        finally:
+            session.close_session()
+            os.environ.pop("HJBRIDGE_RESULTS")
+            if before is not None:
+                os.environ["HJBRIDGE_RESULTS"] = before

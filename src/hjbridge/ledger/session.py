@@ -1,0 +1,221 @@
+"""The open record of a running notebook: `record` adds a number and writes the whole file anew, atomically."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hjbridge.ledger import files, freshness, machine
+from hjbridge.ledger.files import LedgerError, Lock
+from hjbridge.ledger.profile import Profile
+from hjbridge.ledger.results import ID, Result, chapter_file, load_chapter
+
+CLAIM = re.compile(r"[CR]\d{1,2}")
+
+
+@dataclass
+class Session:
+    """What a notebook has recorded since its call of `setup`."""
+
+    profile: Profile
+    seed: int
+    chapter: str | None
+    modules: tuple[str, ...] | None
+    started: float = field(default_factory=time.perf_counter)
+    results: dict[str, Result] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    lock: Lock | None = None
+
+    def begin(self, chapter: str) -> None:
+        """Take the lock of the chapter's file."""
+        folder = files.writing()
+        if self.profile.name not in ("book", "full") and folder.resolve() == files.committed().resolve():
+            raise LedgerError(f"the committed record holds profiles book and full, got profile {self.profile.name!r}")
+        name = chapter_file(Path(), chapter, self.profile.name).as_posix().replace("/", "-")
+        self.lock = Lock(folder / f".{name}.lock", f"the record of chapter {chapter} in {folder}").acquire()
+        self.chapter = chapter
+
+    def remember_modules(self) -> None:
+        """Hash each imported module once, as early as possible: it may be edited while the notebook runs."""
+        names = freshness.imported_modules() if self.modules is None else self.modules
+        self.hashes.update(freshness.module_hashes(name for name in names if name not in self.hashes))
+
+    def run(self) -> dict[str, Any]:
+        """What has to be known about a run to repeat it."""
+        return {
+            "profile": self.profile.name,
+            "seed": self.seed,
+            "versions": machine.versions(),
+            "cpu": machine.cpu(),
+            "seconds": round(time.perf_counter() - self.started, 1),
+            "hashes": {"notebook": None, "modules": dict(sorted(self.hashes.items()))},
+        }
+
+    def write(self) -> Path:
+        """Write the chapter's file. Records of profile `full` join those of earlier runs, each with its own run."""
+        assert self.chapter is not None
+        path = chapter_file(files.writing(), self.chapter, self.profile.name)
+        self.remember_modules()
+        run = self.run()
+        entries = {id: r.entry() for id, r in self.results.items()}
+        if self.profile.name == "full":
+            entries = {id: entry | {"run": run} for id, entry in entries.items()}
+            if path.is_file():
+                earlier = {id: r.entry() | {"run": r.run} for id, r in load_chapter(path).items()}
+                entries = earlier | entries
+            run = {"profile": "full"}
+        files.write_atomic(path, dump(self.chapter, run, entries))
+        return path
+
+
+def dump(chapter: str, run: dict[str, Any], entries: dict[str, dict[str, Any]]) -> str:
+    """Text of a file of the record: indented, sorted, without NaN."""
+    record = {"schema": 1, "chapter": chapter, "run": run, "results": [entries[id] for id in sorted(entries)]}
+    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+_session: Session | None = None
+
+
+def open_session(profile: Profile, seed: int, chapter: str | int | None, modules: tuple[str, ...] | None) -> Session:
+    """Start the record of a run; one that the same process had open is closed."""
+    global _session
+    close_session()
+    session = Session(profile, seed, None, modules)
+    if chapter is not None:
+        session.begin(files.chapter_name(chapter))
+    session.remember_modules()
+    _session = session
+    return session
+
+
+def close_session() -> None:
+    """Forget the open record, if any, and release its lock."""
+    global _session
+    if _session is not None and _session.lock is not None:
+        _session.lock.release()
+    _session = None
+
+
+def current() -> Session | None:
+    """The open record of this process."""
+    return _session
+
+
+def record(
+    id: str,
+    value: Any,
+    *,
+    stderr: Any = None,
+    n: int | None = None,
+    seeds: int | Sequence[int] | None = None,
+    unit: str | None = None,
+    protocol: str | None = None,
+    reference: Any = None,
+    tolerance: Any = None,
+    claims: str | Sequence[str] = (),
+    digits: int | None = None,
+    **extra: Any,
+) -> Result:
+    """Put a number on record.
+
+    Args: see `Result`; numbers may be 0-d tensors or numpy scalars; a list of numbers, one per seed, is recorded as
+        their mean and its standard error; `extra` holds further JSON values.
+    Returns: the result, for printing.
+    Raises: LedgerError before `setup`, for a duplicate id, another chapter's id, a file that cannot be written;
+        ValueError for a malformed id, a value that is not finite, fewer than 3 seeds behind a stochastic number.
+    """
+    session = _session
+    if session is None:
+        raise LedgerError(f"record({id!r}) was called before setup(seed, profile): run the set-up cell first")
+    match = ID.fullmatch(id) if isinstance(id, str) else None
+    if not match:
+        raise ValueError(f"id must look like ch05.prior_kl (lower case, digits, underscores), got {id!r}")
+    if session.chapter is None:
+        session.begin(match[1])
+    if match[1] != session.chapter:
+        raise LedgerError(f"id must begin with ch{session.chapter}, the chapter of this notebook, got {id!r}")
+    if id in session.results:
+        raise LedgerError(f"{id} is recorded already ({session.results[id].text()}); run the set-up cell to start anew")
+    if isinstance(value, (list, tuple)):
+        seeds = len(value) if seeds is None else seeds
+        value, stderr = mean_and_error(value, 3 if session.profile.judged else 1)
+    entry = Result(
+        id=id,
+        value=number("value", value),
+        stderr=None if stderr is None else float(number("stderr", stderr, at_least=0.0)),
+        n=None if n is None else whole("n", n),
+        seeds=None if seeds is None else whole("seeds", seeds) if isinstance(seeds, int) else tuple(map(int, seeds)),
+        unit=unit,
+        protocol=protocol,
+        reference=None if reference is None else float(number("reference", reference)),
+        tolerance=None if tolerance is None else float(number("tolerance", tolerance, at_least=0.0)),
+        claims=tuple([claims] if isinstance(claims, str) else claims),
+        digits=None if digits is None else whole("digits", digits),
+        extra=extra,
+    )
+    check(entry, session.profile)
+    session.results[id] = entry
+    try:
+        session.write()
+    except BaseException:
+        del session.results[id]
+        raise
+    return replace(entry, run=session.run())
+
+
+def mean_and_error(values: Sequence[Any], least: int) -> tuple[float, float | None]:
+    """Mean of the values of several seeds and its standard error, std / sqrt(n) with n - 1 in the variance.
+
+    Returns: mean and error; no error for a single value. Raises: ValueError for fewer than `least` values.
+    """
+    if len(values) < least:
+        raise ValueError(f"value must hold the numbers of at least {least} seeds, got {len(values)}")
+    plain = [float(number("value", v)) for v in values]
+    error = statistics.stdev(plain) / math.sqrt(len(plain)) if len(plain) > 1 else None
+    return statistics.fmean(plain), error
+
+
+def check(entry: Result, profile: Profile) -> None:
+    """Raise ValueError for what a single number can be checked for."""
+    bad = [claim for claim in entry.claims if not CLAIM.fullmatch(claim)]
+    if bad:
+        raise ValueError(f"claims must be ids such as C31 or R6, got {bad[0]!r}")
+    if entry.stderr is not None and profile.judged:
+        count = entry.seeds if isinstance(entry.seeds, int) else len(set(entry.seeds or ()))
+        if count < 3:
+            raise ValueError(f"seeds of {entry.id} must be 3 or more, for it has a stderr, got {count}")
+    try:
+        json.dumps(entry.extra, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"extra values of {entry.id} must be finite JSON values: {error}") from error
+
+
+def number(name: str, value: Any, at_least: float = -math.inf) -> int | float:
+    """A finite Python number from a number, a 0-d array or a 0-d tensor."""
+    plain = value
+    if hasattr(value, "item"):
+        try:
+            plain = value.item()
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise ValueError(f"{name} must be one number, got shape {tuple(value.shape)}") from error
+    if isinstance(plain, bool) or not isinstance(plain, (int, float)):
+        raise ValueError(f"{name} must be a number, got {type(value).__name__} {value!r}")
+    if not math.isfinite(plain) or plain < at_least:
+        wanted = "a finite number" if at_least == -math.inf else f"a finite number >= {at_least:g}"
+        raise ValueError(f"{name} must be {wanted}, got {plain!r}")
+    return plain
+
+
+def whole(name: str, value: Any) -> int:
+    """A positive integer."""
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)

@@ -1,0 +1,77 @@
+"""The staging folder, a copy of all that the site is made from, and the way from there into the record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from hjbridge.ledger import files
+from hjbridge.ledger.files import LedgerError
+
+#: what the site is made from
+SOURCES = (
+    "_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md", "pyproject.toml", "constraints.txt", "book", "notebooks",
+    "data/results", "data/checkpoints", "data/claims.yml",
+)  # fmt: skip
+IGNORED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".*.tmp", ".*.lock", "*.state")
+MARK = ".staged-by-hjbridge"
+
+
+def prepare(stage: Path, root: Path | None = None) -> None:
+    """Fill a staging folder anew.
+
+    Raises: LedgerError if the folder holds something that this function has not put there, or cannot be written.
+    """
+    root = files.root() if root is None else root
+    if stage.exists() and any(stage.iterdir()) and not (stage / MARK).is_file():
+        raise LedgerError(f"stage must be a new or empty folder, or one of an earlier run, got {stage}")
+    try:
+        if stage.exists():
+            shutil.rmtree(stage)
+        stage.mkdir(parents=True)
+        (stage / MARK).touch()
+        for name in SOURCES:
+            source, target = root / name, stage / name
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=IGNORED)
+            elif source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+    except OSError as error:
+        raise LedgerError(f"cannot fill the staging folder {stage}: {error}") from error
+    (stage / "data" / "results").mkdir(parents=True, exist_ok=True)
+
+
+def journal(root: Path) -> Path:
+    """File that tells which staged files are on their way into the record."""
+    return root / "_build" / "promotion.json"
+
+
+def promote(staged: dict[str, str], root: Path | None = None) -> list[Path]:
+    """Put files into the repository, each atomically, and all or none: a killed promotion is finished by the next.
+
+    Args: path in the repository -> its new text. Returns: the paths written.
+    Raises: LedgerError if the disk is full or a folder is read-only; unwritten files keep their old content.
+    """
+    root = files.root() if root is None else root
+    plan = journal(root)
+    files.write_atomic(plan, json.dumps(staged))
+    return finish_promotion(root)
+
+
+def finish_promotion(root: Path | None = None) -> list[Path]:
+    """Finish a promotion that was interrupted; does nothing if there is none."""
+    root = files.root() if root is None else root
+    plan = journal(root)
+    if not plan.is_file():
+        return []
+    written = []
+    for name, text in json.loads(plan.read_text(encoding="utf-8")).items():
+        files.write_atomic(root / name, text)
+        written.append(root / name)
+    plan.unlink()
+    for path in {path.parent for path in written}:
+        for rest in path.glob(".*.tmp"):  # of a process that was killed while writing
+            rest.unlink(missing_ok=True)
+    return written

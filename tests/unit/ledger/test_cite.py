@@ -1,0 +1,73 @@
+"""Citations of the book and of single numbers."""
+
+import re
+import subprocess
+
+import pytest
+
+from hjbridge.ledger import LedgerError, cite, record
+
+CFF = """\
+cff-version: 1.2.0
+title: A book
+version: 0.1.0
+date-released: 2026-11-30
+authors:
+  - name: some contributors
+  - family-names: Doe
+    given-names: Jane
+repository-code: https://example.org/book
+"""
+
+
+@pytest.fixture
+def book(repository, begin, monkeypatch):
+    (repository / "CITATION.cff").write_text(CFF)
+    monkeypatch.setenv("HJBRIDGE_RESULTS", str(repository / "data" / "results"))
+    begin()
+    record("ch05.a", 3.1234, stderr=0.04, seeds=[0, 1, 2], n=100, unit="nats", protocol="mean of 3", claims="C31")
+    return repository
+
+
+def git(folder, *words):
+    settings = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *settings, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_book(book):
+    assert cite.plain() == "some contributors; Doe, Jane. A book. Version 0.1.0. https://example.org/book"
+    assert cite.bibtex() == (
+        "@software{hjbridge,\n  author  = {{some contributors} and Doe, Jane},\n  title   = {{A book}},\n"
+        "  version = {0.1.0},\n  year    = {2026},\n  url     = {https://example.org/book},\n}"
+    )
+
+
+def test_a_number_outside_git(book, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(book.parent))
+    text = cite.plain("ch05.a")
+    facts = [
+        "Result: ch05.a = 3.12 ± 0.04 nats", "Value: 3.1234", "Samples: 100", "Seeds: 0, 1, 2", "Protocol: mean of 3",
+        "Claims: C31", "Profile: book", "Commit: uncommitted", "Run it: make chapter CH=05",
+        "Address: https://example.org/book/blob/main/data/results/ch05.json#ch05.a",
+    ]  # fmt: skip
+    assert set(facts) <= set(text.splitlines())
+    assert "note    = {Result ch05.a = 3.12 ± 0.04 nats, commit uncommitted}" in cite.bibtex("ch05.a")
+
+
+def test_a_committed_number_names_its_commit(book):
+    git(book, "init", "-q")
+    git(book, "add", ".")
+    git(book, "commit", "-q", "-m", "x")
+    match = re.search(r"Commit: ([0-9a-f]{40})", cite.plain("ch05.a"))
+    assert match and f"/blob/{match[1]}/data/results/ch05.json#ch05.a" in cite.bibtex("ch05.a")
+    path = book / "data" / "results" / "ch05.json"
+    path.write_text(path.read_text() + "\n")
+    assert "Commit: uncommitted" in cite.plain("ch05.a")
+
+
+def test_what_is_missing_is_told(repository):
+    with pytest.raises(LedgerError, match=r"CITATION.cff cannot be read"):
+        cite.plain()
+    (repository / "CITATION.cff").write_text(CFF)
+    with pytest.raises(LedgerError, match=r"ch05.a is not recorded"):
+        cite.bibtex("ch05.a")

@@ -1,0 +1,242 @@
+"""What may be recorded, how it is stored, and what happens when it cannot be written."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from hjbridge.ledger import LedgerError, files, record, result, session
+
+
+def stored(repository, name="ch05.json"):
+    return json.loads((repository / "_build" / "results" / name).read_text())
+
+
+def test_a_record_holds_the_run_and_its_results_sorted(repository, begin):
+    begin()
+    record("ch05.z", 2.5, stderr=0.1, n=100, seeds=[0, 1, 2], unit="nats", protocol="p", reference=2.4, tolerance=0.2)
+    record("ch05.a", 7, claims="C31", note={"steps": 3})
+    found = stored(repository)
+    assert list(found) == ["schema", "chapter", "run", "results"]
+    assert (found["schema"], found["chapter"]) == (1, "05")
+    assert [entry["id"] for entry in found["results"]] == ["ch05.a", "ch05.z"]
+    assert found["results"][1] == {
+        "id": "ch05.z", "value": 2.5, "stderr": 0.1, "n": 100, "seeds": [0, 1, 2], "unit": "nats", "protocol": "p",
+        "reference": 2.4, "tolerance": 0.2, "claims": [],
+    }  # fmt: skip
+    assert found["results"][0]["note"] == {"steps": 3}
+    assert set(found["run"]) == {"profile", "seed", "versions", "cpu", "seconds", "hashes"}
+    assert found["run"]["profile"] == "book" and found["run"]["seed"] == 0
+    assert "hjbridge.ledger.session" in found["run"]["hashes"]["modules"]
+    text = (repository / "_build" / "results" / "ch05.json").read_text()
+    assert text.startswith('{\n  "schema": 1') and text.endswith("}\n")
+
+
+def test_a_reader_does_not_overwrite_the_committed_record(repository, begin):
+    old = repository / "data" / "results" / "ch05.json"
+    old.write_text("committed")
+    begin()
+    record("ch05.a", 1)
+    assert old.read_text() == "committed"
+
+
+def test_what_is_read_is_what_was_recorded(begin, monkeypatch, tmp_path):
+    monkeypatch.setenv("HJBRIDGE_RESULTS", str(tmp_path / "stage"))
+    begin()
+    recorded = record("ch05.a", 1.25, stderr=0.5, seeds=[1, 2, 3], claims=["C30", "R6"], digits=2, extra_word="x")
+    assert result("ch05.a").entry() == recorded.entry()
+    assert result("ch05.a").profile == "book"
+    assert result("ch05.a").extra == {"extra_word": "x"}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (np.float32(0.5), 0.5),
+        (torch.tensor(3), 3),
+        (np.array([2.0]), 2.0),
+        (torch.tensor(0.25, requires_grad=True), 0.25),
+    ],
+)
+def test_scalars_of_numpy_and_torch_are_numbers(begin, value, kept):
+    begin()
+    entry = record("ch05.a", value)
+    assert entry.value == kept and type(entry.value) is type(kept)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), np.nan, torch.tensor(float("nan"))])
+def test_a_value_that_is_not_finite_is_refused(begin, value):
+    begin()
+    with pytest.raises(ValueError, match=r"value must be a finite number, got -?(nan|inf)"):
+        record("ch05.a", value)
+
+
+@pytest.mark.parametrize("value", ["3", None, True, 1j, {1.0}])
+def test_a_value_that_is_no_number_is_refused(begin, value):
+    begin()
+    with pytest.raises(ValueError, match="value must be a number, got"):
+        record("ch05.a", value)
+
+
+def test_the_numbers_of_several_seeds_become_mean_and_error(begin):
+    begin()
+    entry = record("ch05.a", [1.0, torch.tensor(2.0), 6.0])
+    assert (entry.value, entry.seeds) == (3.0, 3)
+    assert entry.stderr == pytest.approx((14 / 2 / 3) ** 0.5, rel=1e-12)  # sum of squares 14, n - 1 = 2, n = 3
+    assert record("ch05.b", [1.0, 1.0, 1.0], seeds=[4, 5, 6]).seeds == (4, 5, 6)
+    with pytest.raises(ValueError, match="value must hold the numbers of at least 3 seeds, got 2"):
+        record("ch05.c", [1.0, 2.0])
+    begin("smoke")
+    assert record("ch05.c", [1.5]).entry()["stderr"] is None
+    with pytest.raises(ValueError, match="value must hold the numbers of at least 1 seeds, got 0"):
+        record("ch05.d", [])
+
+
+def test_an_array_is_refused(begin):
+    begin()
+    with pytest.raises(ValueError, match=r"value must be one number, got shape \(2,\)"):
+        record("ch05.a", torch.ones(2))
+
+
+@pytest.mark.parametrize("id", ["a", "ch5.a", "ch05", "ch05.A", "ch05.1", "ch05.a-b", "ch05.a@full", 5, "ch05.a b"])
+def test_a_malformed_id_is_refused(begin, id):
+    begin()
+    with pytest.raises(ValueError, match=r"id must look like ch05.prior_kl"):
+        record(id, 1)
+
+
+def test_a_duplicate_id_is_refused_and_a_new_set_up_starts_anew(begin):
+    begin()
+    record("ch05.a", 1)
+    with pytest.raises(LedgerError, match=r"ch05.a is recorded already \(1\)"):
+        record("ch05.a", 2)
+    begin()
+    record("ch05.a", 3)
+
+
+def test_another_chapters_id_is_refused(begin):
+    begin()
+    with pytest.raises(LedgerError, match=r"id must begin with ch05, the chapter of this notebook, got 'ch06.a'"):
+        record("ch06.a", 1)
+
+
+def test_without_a_chapter_the_first_id_decides(begin):
+    opened = begin(chapter=None)
+    record("ch06.a", 1)
+    assert opened.chapter == "06"
+
+
+def test_record_before_setup_is_refused(repository):
+    with pytest.raises(LedgerError, match="was called before setup"):
+        record("ch05.a", 1)
+
+
+@pytest.mark.parametrize("seeds", [None, 2, [0, 1], [0, 0, 0]])
+def test_a_stochastic_number_needs_three_seeds(begin, seeds):
+    begin()
+    with pytest.raises(ValueError, match=r"seeds of ch05.a must be 3 or more"):
+        record("ch05.a", 1.0, stderr=0.1, seeds=seeds)
+    begin("smoke")
+    record("ch05.a", 1.0, stderr=0.1, seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stderr": -0.1, "seeds": 3}, "stderr must be a finite number >= 0, got -0.1"),
+        ({"stderr": float("nan"), "seeds": 3}, "stderr must be a finite number >= 0, got nan"),
+        ({"n": 0}, "n must be a positive integer, got 0"),
+        ({"n": 2.5}, "n must be a positive integer, got 2.5"),
+        ({"reference": float("inf")}, "reference must be a finite number"),
+        ({"tolerance": -1.0}, "tolerance must be a finite number >= 0"),
+        ({"claims": ["31"]}, "claims must be ids such as C31 or R6, got '31'"),
+        ({"extra": float("nan")}, "extra values of ch05.a must be finite JSON values"),
+        ({"extra": object()}, "extra values of ch05.a must be finite JSON values"),
+    ],
+)
+def test_bad_settings_are_refused_and_nothing_is_written(repository, begin, settings, message):
+    begin()
+    with pytest.raises(ValueError, match=message):
+        record("ch05.a", 1.0, **settings)
+    assert not (repository / "_build" / "results" / "ch05.json").exists()
+
+
+def test_the_committed_record_takes_no_smoke(repository, begin, monkeypatch):
+    monkeypatch.setenv("HJBRIDGE_RESULTS", str(repository / "data" / "results"))
+    with pytest.raises(LedgerError, match="the committed record holds profiles book and full, got profile 'smoke'"):
+        begin("smoke")
+
+
+def test_a_second_recorder_of_a_chapter_is_refused(repository, begin):
+    begin()
+    program = (
+        "from hjbridge.ledger import session; from hjbridge.ledger.profile import Profile\n"
+        "session.open_session(Profile('book'), 0, '05', ())"
+    )
+    second = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert f"is in use by process {os.getpid()}: wait until it ends, then run again" in second.stderr
+    session.close_session()
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_a_full_disk_leaves_the_old_file(repository, begin, monkeypatch):
+    begin()
+    record("ch05.a", 1)
+    path = repository / "_build" / "results" / "ch05.json"
+    before = path.read_bytes()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(LedgerError, match=r"cannot write .*ch05.json: No space left on device. The earlier file is"):
+        record("ch05.b", 2)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir() if p.name.endswith(".tmp")] == []
+
+
+def test_a_number_that_could_not_be_written_can_be_recorded_again(begin, monkeypatch):
+    begin()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only file system"))
+        )
+        with pytest.raises(LedgerError, match="Read-only file system"):
+            record("ch05.a", 1)
+    assert record("ch05.a", 1).value == 1
+
+
+def test_a_read_only_folder_is_told(repository, monkeypatch):
+    from hjbridge.ledger.profile import Profile
+
+    blocked = repository / "blocked"
+    blocked.write_text("a file where the folder should be")
+    monkeypatch.setenv("HJBRIDGE_RESULTS", str(blocked))
+    with pytest.raises(LedgerError, match="cannot write"):
+        session.open_session(Profile("book"), 0, "05", None)
+
+
+def test_results_of_profile_full_join_earlier_ones_with_their_own_run(repository, begin):
+    begin("full", modules=("hjbridge.ledger.files",))
+    record("ch05.a", 1)
+    begin("full", modules=("hjbridge.ledger.rules",))
+    record("ch05.b", 2)
+    found = stored(repository, "full/ch05.json")
+    assert found["run"] == {"profile": "full"}
+    modules = {entry["id"]: list(entry["run"]["hashes"]["modules"]) for entry in found["results"]}
+    assert modules == {"ch05.a": ["hjbridge.ledger.files"], "ch05.b": ["hjbridge.ledger.rules"]}
+
+
+def test_a_module_is_hashed_when_it_is_first_seen(begin, monkeypatch):
+    opened = begin(modules=("hjbridge.ledger.files",))
+    first = dict(opened.hashes)
+    monkeypatch.setattr(session.freshness, "module_hashes", lambda names: dict.fromkeys(names, "later"))
+    record("ch05.a", 1)
+    assert opened.hashes == first and first["hjbridge.ledger.files"] != "later"

@@ -1,0 +1,154 @@
+"""A small chapter in a real kernel: into the stage, into the record, and what keeps the record as it was."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hjbridge.ledger import LedgerError, checks, files, runner
+from hjbridge.ledger.freshness import notebook_hash
+from hjbridge.ledger.kernels import EXECUTING
+
+# opens the record as `setup` does, but without torch
+OPEN = """from hjbridge.ledger import Profile, record, session
+_ = session.open_session(Profile(profile), seed, 5, ("hjbridge.ledger.files",))"""
+RECORD = 'record("ch05.a", 7 + seed, protocol=profile)'
+COMMAND = [sys.executable, "-c", "from hjbridge.cli import main; main()", "run", "--record", "--chapter", "05"]
+
+
+@pytest.fixture
+def chapter(repository):
+    """Write the chapter: chapter(cell, ..., parameters=text) -> path of its notebook."""
+
+    def write(*cells, parameters='profile = "book"\nseed = 0'):
+        book = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}
+        for k, source in enumerate([parameters, OPEN, *cells]):
+            tags = {"tags": ["parameters"]} if k == 0 else {}
+            book["cells"].append(
+                {"cell_type": "code", "id": f"c{k}", "metadata": tags, "source": source, "execution_count": None,
+                 "outputs": []}
+            )  # fmt: skip
+        path = repository / "notebooks" / "05_small.ipynb"
+        path.write_text(json.dumps(book))
+        return path
+
+    return write
+
+
+def stored(folder):
+    """The chapter's record without what may differ from run to run."""
+    record = json.loads((folder / "data" / "results" / "ch05.json").read_text())
+    for name in ("seconds", "versions", "cpu"):
+        del record["run"][name]
+    return record
+
+
+def tree(root):
+    """Content of every file of a repository but its build folder."""
+    places = (path for path in root.rglob("*") if path.is_file() and "_build" not in path.relative_to(root).parts)
+    return {str(path.relative_to(root)): path.read_bytes() for path in places if not path.name.endswith(".lock")}
+
+
+def test_a_run_fills_the_stage_and_a_recording_the_record(repository, chapter):
+    path = chapter(RECORD)
+    before = tree(repository)
+    folder = runner.run([5], profile="smoke", seed=3)
+    assert folder == repository / "_build" / "stage" and tree(repository) == before
+    assert stored(folder)["results"][0]["value"] == 10 and stored(folder)["results"][0]["protocol"] == "smoke"
+
+    runner.run(["05"], record=True)
+    record = stored(repository)
+    assert (record["run"]["profile"], record["run"]["seed"], record["results"][0]["value"]) == ("book", 0, 7)
+    assert set(tree(repository)) == {*before, "data/results/ch05.json"}
+    cells = json.loads(path.read_text())["cells"]
+    assert "injected-parameters" not in path.read_text(), "what papermill adds is not committed"
+    assert "".join(cells[2]["outputs"][0]["data"]["text/plain"]) == "ch05.a = 7"
+    assert record["run"]["hashes"]["notebook"] == notebook_hash(cells)
+    assert checks.check_chapters(repository) == []
+
+
+def test_a_failing_cell_is_shown_and_the_record_stays(repository, chapter):
+    chapter(RECORD, "ratio = 1 / (seed - seed)")
+    before = tree(repository)
+    with pytest.raises(LedgerError) as error:
+        runner.run(["05"], record=True)
+    told = str(error.value)
+    assert "chapter 05 failed in 05_small.ipynb, cell" in told and "ratio = 1 / (seed - seed)" in told
+    assert "ZeroDivisionError" in told and "The record is unchanged" in told
+    assert tree(repository) == before
+
+
+def test_a_kernel_that_dies_and_a_chapter_that_records_nothing_are_told(repository, chapter):
+    chapter("import os; os._exit(3)")
+    with pytest.raises(LedgerError, match=r"chapter 05 failed in 05_small.ipynb, .*[Kk]ernel died"):
+        runner.run(["05"])
+    chapter("1 + 1")
+    with pytest.raises(LedgerError, match="it recorded nothing: every chapter calls setup"):
+        runner.run(["05"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ('profil = "book"\nseed = 0', "05_small.ipynb has no parameter profile; it has profil, seed"),
+        ('profile = "book"\nsead = 0', "05_small.ipynb has no parameter seed; it has profile, sead"),
+        ('profile = "book"\nseed = int(0)', "may hold `name = literal` lines only"),
+    ],
+)
+def test_a_misspelt_parameter_is_told_before_anything_runs(repository, chapter, parameters, message):
+    chapter(RECORD, parameters=parameters)
+    before = tree(repository)
+    with pytest.raises(LedgerError, match=message):
+        runner.run(["05"], record=True)
+    assert tree(repository) == before and not (repository / "_build").exists()
+
+
+def test_of_two_recordings_at_once_the_second_is_refused(repository, chapter):
+    chapter(
+        RECORD, f"import pathlib, time\nwhile not pathlib.Path({str(repository / 'go')!r}).exists(): time.sleep(0.02)"
+    )
+    started = repository / "_build" / "record-05" / EXECUTING
+    with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        while not started.exists():
+            assert first.poll() is None
+            time.sleep(0.02)
+        second = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
+        elsewhere = subprocess.run(
+            [*COMMAND, "--stage", str(repository / "_build" / "other")], capture_output=True, text=True, check=False
+        )
+        (repository / "go").touch()
+        _, errors = first.communicate(timeout=120)
+    assert (second.returncode, elsewhere.returncode, first.returncode) == (1, 1, 0), errors
+    assert f"record-05 is in use by process {first.pid}: wait until it ends, then run again" in second.stderr
+    assert f"the record of chapter 05 is in use by process {first.pid}: wait until it ends" in elsewhere.stderr
+    assert stored(repository)["results"][0]["value"] == 7
+
+
+def test_killed_at_ten_random_moments_the_old_record_stays_and_the_next_run_completes(repository, chapter):
+    chapter(RECORD)
+    start = time.perf_counter()
+    runner.run(["05"], record=True)
+    whole, expected = time.perf_counter() - start, stored(repository)
+    old = {"notebook": chapter(RECORD).read_bytes(), "record": b'{"schema": 1, "run": {}, "results": []}\n'}
+    target = repository / "data" / "results" / "ch05.json"
+    moments = random.Random(0)
+    for _ in range(10):
+        path = chapter(RECORD)
+        target.write_bytes(old["record"])
+        with subprocess.Popen(COMMAND, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+            try:
+                run.wait(moments.uniform(0, whole))
+            except subprocess.TimeoutExpired:
+                run.send_signal(signal.SIGKILL)
+        unfinished = files.root() / "_build" / "promotion.json"
+        if not unfinished.exists():  # then all files are old, or all are new
+            fresh = target.read_bytes() != old["record"]
+            assert fresh == (path.read_bytes() != old["notebook"])
+            assert not fresh or stored(repository) == expected
+    chapter(RECORD)
+    runner.run(["05"], record=True)
+    assert stored(repository) == expected
