@@ -1,0 +1,33 @@
+"""Denoisers: networks, losses, time grids, sampling rules and checkpoints."""
+
+from hjbridge.score.checkpoint import load
+from hjbridge.score.denoiser import Denoiser, NoisePredictor
+from hjbridge.score.empirical import EmpiricalDenoiser
+from hjbridge.score.grid import time_grid
+from hjbridge.score.loss import denoising_loss, loss_weight, noise_levels
+from hjbridge.score.mlp import ResidualMLP
+from hjbridge.score.published import load_published
+from hjbridge.score.rules import ancestral, ddim, dpmpp2m, euler, heun, sde_dpmpp2m
+from hjbridge.score.sample import sample
+from hjbridge.score.unet import UNet
+
+__all__ = [
+    "Denoiser",
+    "EmpiricalDenoiser",
+    "NoisePredictor",
+    "ResidualMLP",
+    "UNet",
+    "ancestral",
+    "ddim",
+    "denoising_loss",
+    "dpmpp2m",
+    "euler",
+    "heun",
+    "load",
+    "load_published",
+    "loss_weight",
+    "noise_levels",
+    "sample",
+    "sde_dpmpp2m",
+    "time_grid",
+]

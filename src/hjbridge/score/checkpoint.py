@@ -1,0 +1,113 @@
+"""Denoisers on disk: safetensors with everything needed to rebuild them in the header, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from hjbridge.score.denoiser import Denoiser, NoisePredictor
+from hjbridge.score.mlp import ResidualMLP
+from hjbridge.score.unet import UNet, zero_outputs
+from hjbridge.sde.processes import DDPM, VP
+
+KEY = "hjbridge"
+
+
+def build(spec: Mapping[str, Any]) -> Denoiser | NoisePredictor:
+    """Make an untrained denoiser from its specification.
+
+    Args: spec with `network` ("unet" or "mlp"), its `settings`, `prediction` ("edm": `Denoiser` on VP; "noise":
+    `NoisePredictor` on DDPM's linear chain), `shape`, `pixel_mean`, `pixel_std` and `classes`.
+    Raises: ValueError for an unknown network or prediction.
+    """
+    shape, classes = tuple(spec["shape"]), int(spec["classes"])
+    network: nn.Module
+    if spec["network"] == "unet":
+        network = zero_outputs(UNet(shape[-1], shape[0], classes=classes, **spec["settings"]))
+    elif spec["network"] == "mlp":
+        network = ResidualMLP(shape, classes=classes, **spec["settings"])
+    else:
+        raise ValueError(f"network must be 'unet' or 'mlp', got {spec['network']!r}")
+    if spec["prediction"] == "noise":
+        return NoisePredictor(network, DDPM.linear())
+    if spec["prediction"] != "edm":
+        raise ValueError(f"prediction must be 'edm' or 'noise', got {spec['prediction']!r}")
+    return Denoiser(
+        network, VP(), shape=shape, classes=classes, pixel_mean=spec["pixel_mean"], pixel_std=spec["pixel_std"]
+    )
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and values, in alphabetical order."""
+    total = hashlib.sha256()
+    for key in sorted(tensors):
+        value = tensors[key].detach().cpu().contiguous()
+        total.update(f"{key} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
+    return total.hexdigest()
+
+
+def write(tensors: Mapping[str, Tensor], header: Mapping[str, Any], path: Path) -> None:
+    """Write a safetensors file with a JSON header, so that `path` holds either the old file or the complete new one.
+
+    The header gets `sha256`, the digest of the tensors, which `read` compares with what it finds.
+    """
+    from hjbridge.store import write_atomic  # a shared tool, wanted by those alone who write
+
+    text = json.dumps({**header, "sha256": digest(tensors)}, sort_keys=True)
+    write_atomic(path, save({k: v.detach().contiguous() for k, v in tensors.items()}, {KEY: text}))
+
+
+def read(path: Path, restore: str = "make it again with `hjbridge train`") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a checkpoint.
+
+    Raises: FileNotFoundError or ValueError that names the file and says how to restore it, also for a pickle.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} is missing: {restore}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            header = json.loads((file.metadata() or {})[KEY])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint {path} is not a whole safetensors file of hjbridge (pickles are never read): {restore}"
+        ) from error
+    if digest(tensors) != header.get("sha256"):
+        raise ValueError(f"checkpoint {path} is harmed, its tensors do not have the sha256 of its header: {restore}")
+    return tensors, header
+
+
+def load(name: str | Path, *, device: str | torch.device = "cpu") -> Denoiser | NoisePredictor:
+    """A ready denoiser from a committed checkpoint ("digits", "mnist", "fashion-mnist", ...) or from a file.
+
+    Args: name of a checkpoint in the data folder, or the path of a `.safetensors` file; device of its weights.
+    Returns: the denoiser in evaluation mode, with its header in `.header` (recipe, seed, seconds, hashes).
+    Raises: ValueError for an unknown name (lists the known), FileNotFoundError or ValueError for a damaged file.
+    """
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        from hjbridge import data  # the data folder is found by the shared tool, only when it is asked for
+
+        folder = data.root() / "checkpoints"
+        path = folder / f"{name}.safetensors"
+        if not path.is_file():
+            known = sorted(p.stem for p in folder.glob("*.safetensors") if not p.stem.startswith("classifier-"))
+            raise ValueError(
+                f"name must be one of {', '.join(known) or 'none yet'} or a .safetensors file, got {name!r}"
+            )
+    tensors, header = read(path, f"`git checkout -- {path.name}` or `hjbridge train {path.stem}`")
+    try:
+        denoiser = build(header["spec"])
+        denoiser.load_state_dict({k: v.float() for k, v in tensors.items()})
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"checkpoint {path} does not hold a denoiser that fits its specification: {error}") from error
+    denoiser.header = header  # type: ignore[assignment]
+    return denoiser.to(device).eval().requires_grad_(False)

@@ -1,0 +1,122 @@
+"""A network made into a denoiser: the one contract between networks and samplers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hjbridge.sde.posterior import PosteriorMean
+from hjbridge.sde.process import Process, Time, as_time, broadcast
+
+
+class Denoiser(nn.Module, PosteriorMean):
+    """E[x_0 | x_t] from a network, scaled so that the network sees and predicts unit variance at every noise level.
+
+        D(x, t) = c_skip x + c_out F(c_in x, log(s) / 4),      s = sigma / alpha,  v = sigma^2 + sigma_data^2 alpha^2,
+        c_skip = sigma_data^2 alpha / v,   c_out = sigma_data sigma / sqrt(v),   c_in = 1 / sqrt(v)
+
+    (Karras et al. 2022, table 1, generalised to alpha != 1.) Knows the scale of its pixels, so that samples can be
+    shown: pixel = pixel_mean + pixel_std x.
+
+    Args:
+        network: module called as network(x, level, label) with level (batch,); returns the shape of x.
+        process: forward process whose t the denoiser understands.
+        sigma_data: standard deviation of the data per coordinate.
+        shape: shape of one sample, e.g. (1, 28, 28); None if it does not matter.
+        pixel_mean, pixel_std: affine map from data to pixels in [0, 1].
+        classes: number of labels the network knows; label `classes` (and label=None) means "no label".
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        process: Process,
+        sigma_data: float = 1.0,
+        *,
+        shape: tuple[int, ...] | None = None,
+        pixel_mean: float = 0.0,
+        pixel_std: float = 1.0,
+        classes: int = 0,
+    ) -> None:
+        super().__init__()
+        if not sigma_data > 0:
+            raise ValueError(f"sigma_data must be positive, got {sigma_data}")
+        self.network = network
+        self.process = process
+        self.sigma_data = sigma_data
+        self.shape = shape
+        self.pixel_mean, self.pixel_std = pixel_mean, pixel_std
+        self.classes = classes
+
+    def forward(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
+        """Posterior mean of x_0.
+
+        Args: x (batch, *shape); t number or (batch,) with 0 < sigma/alpha < inf; label (batch,) or None.
+        Returns: the shape of x. Raises: ValueError if the shapes do not match or x is not finite.
+        """
+        if self.shape is not None and tuple(x.shape[1:]) != tuple(self.shape):
+            raise ValueError(f"x must have shape (batch, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        if not bool(x.isfinite().all()):
+            raise ValueError("x must be finite, got NaN or infinity")
+        t = as_time(t)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        level = (sigma.log() - self.process.log_alpha(t)) / 4
+        if not bool(level.isfinite().all()):
+            raise ValueError(f"t must have a finite, positive sigma/alpha, got t = {t.flatten().tolist()[:3]}")
+        # v = sigma^2 + sigma_data^2 alpha^2
+        variance = sigma**2 + (self.sigma_data * alpha) ** 2
+        skip = self.sigma_data**2 * alpha / variance
+        out = self.sigma_data * sigma * variance.rsqrt()
+        scaled = broadcast(variance.rsqrt(), x) * x
+        level = level.to(x).expand(len(x))
+        return broadcast(skip, x) * x + broadcast(out, x) * self.network(scaled, level, self.labels(label, x))
+
+    # nn.Module's call runs hooks and forward; PosteriorMean's views use it through self(...)
+    __call__ = nn.Module.__call__
+
+    def labels(self, label: Tensor | None, x: Tensor) -> Tensor | None:
+        """Labels as the network wants them: None for an unconditional network, `classes` where there is no label."""
+        if self.classes == 0:
+            if label is not None:
+                raise ValueError(f"label must be None for a network without classes, got {tuple(label.shape)} labels")
+            return None
+        if label is None:
+            return torch.full((len(x),), self.classes, device=x.device)
+        if label.shape != (len(x),) or label.is_floating_point():
+            raise ValueError(f"label must be integers of shape ({len(x)},), got {label.dtype} {tuple(label.shape)}")
+        if bool(((label < 0) | (label > self.classes)).any()):
+            raise ValueError(f"label must lie in [0, {self.classes}], got {label.min()} to {label.max()}")
+        return label.to(x.device)
+
+    def to_pixels(self, x: Tensor) -> Tensor:
+        """Pixels in [0, 1] from data: clip(pixel_mean + pixel_std x)."""
+        return (self.pixel_mean + self.pixel_std * x).clamp(0, 1)
+
+    def from_pixels(self, pixels: Tensor) -> Tensor:
+        """Data from pixels: (pixels - pixel_mean) / pixel_std."""
+        return (pixels - self.pixel_mean) / self.pixel_std
+
+
+class NoisePredictor(nn.Module, PosteriorMean):
+    """E[x_0 | x_t] from a network that predicts noise at the steps of a DDPM chain: D = (x - sigma eps) / alpha.
+
+    Args: network(x, k, label) with k = N t - 1 counted from 0, as the published DDPM weights expect; process a DDPM
+    chain of N steps (Ho et al. 2020, eq. 15).
+    """
+
+    def __init__(self, network: nn.Module, process: Process, steps: int = 1000) -> None:
+        super().__init__()
+        self.network = network
+        self.process = process
+        self.steps = steps
+
+    def forward(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
+        """Posterior mean of x_0; x (batch, *shape), t number or (batch,) in [1/N, 1]; returns the shape of x."""
+        t = as_time(t)
+        if bool((t * self.steps < 1 - 1e-6).any()):
+            raise ValueError(f"t must be at least 1/{self.steps}, got {t.min().item():g}")
+        noise = self.network(x, (t * self.steps - 1).to(x).expand(len(x)), label)
+        # D = (x - sigma eps) / alpha
+        return (x - broadcast(self.process.sigma(t), x) * noise) / broadcast(self.process.alpha(t), x)
+
+    __call__ = nn.Module.__call__

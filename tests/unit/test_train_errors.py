@@ -1,0 +1,67 @@
+"""What stops a training run: a loss or gradient that is not finite, and recipes that cannot be."""
+
+import dataclasses
+import math
+
+import pytest
+from training import MLP, run
+
+import hjbridge.train
+from hjbridge.recipes import DIGITS
+from hjbridge.score.checkpoint import read
+
+# ---- the schedule, the average and the step
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_old_checkpoint(tmp_path, data, monkeypatch):
+    out = run(MLP, data, tmp_path / "own.safetensors")
+    before, loss = out.read_bytes(), hjbridge.train.batch_loss
+
+    def burst(recipe, denoiser, images, labels, step):
+        return loss(recipe, denoiser, images, labels, step) * (math.nan if step == 5 else 1)
+
+    monkeypatch.setattr(hjbridge.train, "batch_loss", burst)
+    with pytest.raises(FloatingPointError, match="loss is nan at step 5: lower recipe.rate = 0.002"):
+        run(MLP, data, out, save_every=2)
+    assert out.read_bytes() == before and read(tmp_path / "own.safetensors.state")[1]["step"] == 4
+
+
+def test_a_rate_that_is_too_high_is_told(tmp_path, data):
+    with pytest.raises(FloatingPointError, match=r"at step \d+: lower recipe.rate = 1e\+30"):
+        run(dataclasses.replace(MLP, rate=1e30), data, tmp_path / "own.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path, data, monkeypatch):
+    def edge(recipe, denoiser, *rest):
+        return sum(p.sum() for p in denoiser.parameters()).mul(0).sqrt()
+
+    monkeypatch.setattr(hjbridge.train, "batch_loss", edge)
+    with pytest.raises(FloatingPointError, match="gradient is not finite at step 0: lower recipe.rate = 0.002"):
+        run(MLP, data, tmp_path / "own.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"batch": -1}, "batch must be at least 1, got -1"),
+        ({"rate": 0.0}, "rate must be positive, got 0.0"),
+        ({"rate": math.nan}, "rate must be positive, got nan"),
+        ({"ema": 1.0}, "ema must lie in [0, 1), got 1.0"),
+        ({"ema": -0.1}, "ema must lie in [0, 1), got -0.1"),
+        ({"storage": "float8"}, "storage must be float16 or float32, got 'float8'"),
+    ],
+)
+def test_a_bad_recipe_is_named(change, message):
+    with pytest.raises(ValueError) as caught:
+        dataclasses.replace(DIGITS, **change)
+    assert message in str(caught.value)
+
+
+def test_an_unknown_network_or_prediction_is_named(tmp_path, data):
+    for change in ({"network": "vit"}, {"prediction": "x0"}):
+        with pytest.raises(ValueError, match=f"must be .* got '{next(iter(change.values()))}'"):
+            run(dataclasses.replace(MLP, **change), data, tmp_path / "own.safetensors")
+    assert list(tmp_path.iterdir()) == []
