@@ -1,0 +1,69 @@
+"""Verified bytes: where files lie, how they are written whole or not at all, and read only if they are unharmed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+
+def root() -> Path:
+    """The repository's `data/` folder; the environment variable HJBRIDGE_DATA overrides it."""
+    override = os.environ.get("HJBRIDGE_DATA")
+    return Path(override) if override else Path(__file__).resolve().parents[2] / "data"
+
+
+def cache() -> Path:
+    """The folder of the full data sets; the environment variable HJBRIDGE_CACHE overrides the user's cache folder."""
+    override = os.environ.get("HJBRIDGE_CACHE")
+    if override:
+        return Path(override)
+    import pooch
+
+    return Path(pooch.os_cache("hjbridge"))
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+
+    What a killed process left of an earlier attempt is cleared away after an hour.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        if time.time() - leftover.stat().st_mtime > 3600:
+            leftover.unlink(missing_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def verified(path: Path, sha256: str, restore: str) -> bytes:
+    """Read a file and return its bytes only if they have the given hash.
+
+    Args:
+        path: the file.
+        sha256: hexadecimal digest of its bytes.
+        restore: what the reader has to do if the file is missing or harmed.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, or its bytes are not the expected ones; names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; restore it with: {restore}")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise ValueError(
+            f"{path} must have sha256 {sha256}, got {digest} ({len(content)} bytes): restore it with: {restore}"
+        )
+    return content
