@@ -83,10 +83,11 @@ lint: env  ## ruff on code and notebooks, mypy, spelling, the fixed form of the 
 	$(BIN)/codespell
 	$(BIN)/hjbridge normalise --check notebooks/*.ipynb
 
-# quick checks first; nbval last, since it runs every chapter at full length
+# quick checks first; nbval last, since it runs every chapter at full length; then its numbers against the record
 test: env lint  ## everything that CI runs: lint, library, record, site in a browser, notebooks against their outputs
 	$(PYTEST) tests
 	$(PYTEST) --nbval-lax --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks
+	$(BIN)/hjbridge check --again _build/results
 
 serve:  ## show the rendered site on http://127.0.0.1:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) 8000

@@ -59,11 +59,15 @@ def run(
 
 
 @app.command()
-def check() -> None:
+def check(
+    again: Annotated[
+        Path | None, typer.Option(help="Folder with results of a later run, to be compared with the record.")
+    ] = None,
+) -> None:
     """Tell whether every record and checkpoint still belongs to the code of today."""
     from hjbridge.ledger import checks
 
-    findings = checks.check_all()
+    findings = checks.check_all() + ([] if again is None else checks.check_repeated(again))
     for finding in findings:
         typer.secho(f"{finding.level}: {finding}", fg="red" if finding.level == "error" else "yellow")
     if any(finding.level == "error" for finding in findings):

@@ -26,8 +26,10 @@ JUDGES = (0, 1, 2)
 KID_REFERENCE = 5000
 #: modules that decide what an evaluation finds, beside the checkpoint
 MODULES = (
-    "hjbridge.evaluate", "hjbridge.metrics", "hjbridge.moments", "hjbridge.classifiers", "hjbridge.score.grid",
-    "hjbridge.score.rules", "hjbridge.score.denoiser", "hjbridge.sde.process", "hjbridge.sde.processes",
+    "hjbridge.evaluate", "hjbridge.metrics", "hjbridge.moments", "hjbridge.intervals", "hjbridge.features",
+    "hjbridge.classifiers", "hjbridge.data", "hjbridge.images", "hjbridge.score.grid", "hjbridge.score.rules",
+    "hjbridge.score.sample", "hjbridge.score.denoiser", "hjbridge.score.checkpoint", "hjbridge.score.mlp",
+    "hjbridge.score.unet", "hjbridge.sde.process", "hjbridge.sde.processes", "hjbridge.sde.posterior",
 )  # fmt: skip
 
 
@@ -127,8 +129,13 @@ def quality_of(
 
 
 def real_quality(name: str, *, n: int, seed: int, full: bool = False) -> Quality:
-    """The same for n real test images, drawn without replacement: the floor at this n."""
+    """The same for n real test images, drawn without replacement: the floor at this n.
+
+    Raises: ValueError if there are fewer.
+    """
     real = reference(name, full)
+    if n > len(real.test):
+        raise ValueError(f"n must be at most the {len(real.test)} test images of {name}, got {n}")
     chosen = torch.randperm(len(real.test), generator=torch.Generator().manual_seed(seed))[:n]
     return quality(real.test[chosen], real.test_labels[chosen], name, full=full)
 
@@ -136,14 +143,17 @@ def real_quality(name: str, *, n: int, seed: int, full: bool = False) -> Quality
 def unfinished(path: str | Path) -> Any:
     """The denoiser of a training run that still goes on: the averaged weights of its state (`NAME.safetensors.state`).
 
+    Its `.header` tells how far it is (`step`, CPU `seconds`).
     Raises: FileNotFoundError or ValueError if there is no whole state at this path.
     """
     tensors, header = read(Path(path), "train on, or wait for the next save")
-    denoiser = build(header["description"]["spec"])
+    with torch.random.fork_rng(devices=[]):
+        denoiser = build(header["description"]["spec"])
     weights = [p for p in denoiser.parameters() if p.requires_grad]
     with torch.no_grad():
         for i, weight in enumerate(weights):
             weight.copy_(tensors[f"average.{i}"])
+    denoiser.header = header  # type: ignore[assignment]
     return denoiser.eval().requires_grad_(False)
 
 
@@ -201,7 +211,7 @@ PLANS = (
 def evaluate(plan: Plan, folder: Path, progress: bool = True) -> list[dict[str, float]]:
     """Measure every run of a plan; what an interrupted evaluation has found in `folder` is not measured again.
 
-    Args: folder for one small JSON file per run, named by everything that decides it. progress: show bars.
+    Args: folder for one small JSON file per run, named by checkpoint, rule, size, seed and code. progress: show bars.
     Returns: the fields of `Quality` and the CPU `seconds` of each run.
     """
     from hjbridge.ledger.freshness import modules_hash
@@ -228,16 +238,24 @@ def evaluate(plan: Plan, folder: Path, progress: bool = True) -> list[dict[str, 
 def record_plans(names: Sequence[str] = (), progress: bool = True) -> None:
     """Measure the plans of some data sets (none: all) and put them on record as numbers of profile `full`.
 
-    Raises: ValueError for an unknown name; FileNotFoundError without the full data set or a checkpoint.
+    Raises: ValueError for an unknown name; FileNotFoundError or ValueError without the full data set or a checkpoint;
+        RuntimeError if the code changed meanwhile.
     """
     from hjbridge.ledger import files, record
+    from hjbridge.ledger.freshness import modules_hash
     from hjbridge.ledger.runner import full_record
 
     known = tuple(dict.fromkeys(plan.data for plan in PLANS))
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"name must be one of {', '.join(known)}, got {unknown[0]!r}")
-    plans = [plan for plan in PLANS if not names or plan.data in names]
+    plans, source = [plan for plan in PLANS if not names or plan.data in names], modules_hash(MODULES)
+    for plan in plans:  # what is missing is told before hours have gone by
+        datasets.load(plan.data, "test", full=plan.full)
+        for checkpoint in plan.checkpoints if plan.rule != "real" else ():
+            load(checkpoint)
     measured = [(plan, evaluate(plan, files.root() / "_build" / "evaluate", progress)) for plan in plans]
+    if modules_hash(MODULES) != source:
+        raise RuntimeError("the code was changed while it was evaluated: run the same command again")
     with full_record("06", MODULES):
         for plan, found in measured:
             seconds = round(sum(run["seconds"] for run in found), 1)

@@ -77,6 +77,9 @@ def lines(
         ax.axhline(reference[1], color=INK, linestyle=":", label=reference[0])
     if "x" in log:
         ax.set_xscale("log")
+        ticks = sorted({float(value) for x, _ in curves.values() for value in x})
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
     if "y" in log:
         ax.set_yscale("log")
     if len(curves) + (reference is not None) > 1:

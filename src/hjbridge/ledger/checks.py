@@ -93,6 +93,30 @@ def check_references(root: Path | None = None) -> list[Finding]:
     return found
 
 
+def check_repeated(folder: Path, root: Path | None = None) -> list[Finding]:
+    """Recorded numbers that a later run of the same chapters, in `folder`, does not repeat.
+
+    A number repeats if it agrees within 0.1 %, within its own tolerance, or within three standard errors; on one
+    machine it is the same to the last digit.
+    """
+    root = files.root() if root is None else root
+    found = []
+    for chapter in files.notebooks(root / "notebooks"):
+        mend = f"make record CH={chapter}"
+        if not (folder / f"ch{chapter}.json").is_file():
+            found.append(Finding("error", f"chapter {chapter}", f"has not been run again ({folder})", "make test"))
+            continue
+        again = load_chapter(folder / f"ch{chapter}.json")
+        for id, result in load_chapter(root / "data" / "results" / f"ch{chapter}.json").items():
+            allowed = max(1e-3 * abs(result.value), result.tolerance or 0.0, 3 * (result.stderr or 0.0))
+            if id not in again:
+                found.append(Finding("error", id, "was not recorded when the chapter was run again", mend))
+            elif not abs(again[id].value - result.value) <= allowed:
+                problem = f"is on record as {result.value:.8g}, a new run gave {again[id].value:.8g}"
+                found.append(Finding("error", id, problem, mend))
+    return found
+
+
 def is_stale(id: str, root: Path | None = None) -> bool:
     """Whether one number of profile `full`, given as `chNN.name@full`, is older than the code of its recipe."""
     return any(finding.subject == id for finding in check_full(root))

@@ -89,9 +89,9 @@ def open_session(profile: Profile, seed: int, chapter: str | int | None, modules
     global _session
     close_session()
     session = Session(profile, seed, None, modules)
+    session.remember_modules()
     if chapter is not None:
         session.begin(files.chapter_name(chapter))
-    session.remember_modules()
     _session = session
     return session
 

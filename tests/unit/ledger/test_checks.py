@@ -132,3 +132,26 @@ def test_stale_checkpoints_warn_and_damaged_ones_fail(fresh):
     assert (broken.level, old.level) == ("error", "warning")
     assert str(broken).endswith("`git checkout -- data/checkpoints/broken.safetensors`")
     assert str(old) == f"checkpoint old: changed since it was made: {MODULES[0]}; mend it with `make train NAME=old`"
+
+
+@pytest.mark.parametrize(
+    ("entry", "again", "repeats"),
+    [
+        ({"value": 1.0}, 1.0009, True),
+        ({"value": 1.0}, 1.0011, False),
+        ({"value": -2.0, "stderr": 0.1}, -2.29, True),
+        ({"value": -2.0, "stderr": 0.1}, -2.31, False),
+        ({"value": 1e-15, "tolerance": 1e-10}, 9e-15, True),
+        ({"value": 1e-15}, 9e-15, False),
+        ({"value": 0.0}, 0.0, True),
+    ],
+)
+def test_a_number_must_be_repeated_by_a_later_run(fresh, tmp_path, entry, again, repeats):
+    tree = read(fresh)
+    write(fresh, tree | {"results": [{"id": "ch05.a"} | entry]})
+    assert checks.check_repeated(tmp_path)[0].problem.startswith("has not been run again")
+    (tmp_path / "ch05.json").write_text(json.dumps(tree | {"results": [{"id": "ch05.a", "value": again}]}))
+    found = checks.check_repeated(tmp_path)
+    assert [finding.subject for finding in found] == ([] if repeats else ["ch05.a"])
+    (tmp_path / "ch05.json").write_text(json.dumps(tree | {"results": []}))
+    assert checks.check_repeated(tmp_path)[0].problem.startswith("was not recorded")
