@@ -143,9 +143,11 @@ def animation(
     )
 
 
-def image_animation(frames: Sequence, *, columns: int, alt: str, caption: str, still: int, seconds: float = 5.0):
+def image_animation(
+    frames: Sequence, *, columns: int, alt: str, caption: str, still: int, seconds: float = 5.0, scale: float = 1.0
+):
     """An animation of image grids; each frame holds images (n, c, h, w) in [0, 1]. See `animation`."""
-    figure = image_grid(frames[0], columns, scale=1.0)
+    figure = image_grid(frames[0], columns, scale=scale)
     shown = [ax.images[0] for ax in figure.axes]
 
     def draw(k: int) -> None:

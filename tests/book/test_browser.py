@@ -85,13 +85,17 @@ def context(browser: Browser, mode: str) -> BrowserContext:
     return browser.new_context(viewport=PHONE if mode == "phone" else DESK, color_scheme=scheme)
 
 
+ABORTED = "net::ERR_ABORTED"
+
+
 def visit(page: Page, url: str, scope: list[str] | None) -> Look:
     """Open a page, wait for its mathematics, and note everything that went wrong."""
     look = Look()
     noted = [
         ("console", lambda m: look.complaints.append(m.text) if m.type in ("error", "warning") else None),
         ("pageerror", lambda e: look.complaints.append(str(e))),
-        ("requestfailed", lambda r: look.complaints.append(f"failed: {r.url}")),
+        # what the next page makes the browser drop has not failed; what is not there answers with a status
+        ("requestfailed", lambda r: look.complaints.append(f"failed: {r.url}") if r.failure != ABORTED else None),
         ("response", lambda r: look.complaints.append(f"{r.status}: {r.url}") if r.status >= 400 else None),
         ("request", lambda r: look.requests.append(r.url)),
     ]
