@@ -54,7 +54,8 @@ def run(
     for item in runs:
         notebook.parameters_known(item.source, ("profile", "seed"))
     label = "-".join(item.chapter for item in runs)
-    folder = folder or root / "_build" / (f"record-{label}" if record else "stage")
+    # absolute, since each chapter's process works in a folder of its own
+    folder = (folder or root / "_build" / (f"record-{label}" if record else "stage")).resolve()
     progress = progress or Progress()
     with ExitStack() as stack:
         name = f"{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}.lock"
