@@ -6,9 +6,10 @@ import sys
 WALK = """
 from jaxtyping import install_import_hook
 
-with install_import_hook(["hjbridge.sde", "hjbridge.score"], "beartype.beartype"):
+with install_import_hook(["hjbridge.sde", "hjbridge.score", "hjbridge.hjb"], "beartype.beartype"):
     import hjbridge.sde as sde
     import hjbridge.score as score
+    import hjbridge.hjb as hjb
 import torch
 
 torch.set_num_threads(1)
@@ -33,6 +34,25 @@ for process in processes:
 network = score.ResidualMLP((2,))
 model = score.Denoiser(network, sde.VP(), 1.0)
 score.denoising_loss(model, torch.randn(8, 2, generator=generator), generator=generator).backward()
+problems = hjb.problems
+plane = problems.lqg([[0, 1], [0, 0]], [[0], [1]], 1, 1, 1, 0.5, 1.0)
+put = problems.american_put(40.0, 0.06, 0.2, 1.0)
+for problem, method in (
+    (plane, hjb.Riccati()), (plane, hjb.Grid(points=9, steps=4)), (put, hjb.Grid(points=41, steps=10)),
+    (problems.stationary_lqr(-0.5, 1.0, 1.0, 0.1, 0.3, 0.1), hjb.PolicyIteration(points=21)),
+    (problems.han_jentzen_e(1, 1.0), hjb.HopfCole()),
+    (problems.merton(0.03, 0.08, 0.2, 2.0, T=1.0), hjb.Grid(points=21)),
+    (problems.pendulum(), hjb.Grid(points=9, steps=3)),
+):
+    solution = hjb.solve(problem, method)
+    x = problem.initial(4, generator)
+    solution.value(x), solution.gradient(x, 0.5), solution.control(x, torch.full((4,), 0.25, dtype=x.dtype))
+    solution.stop(x)
+path = hjb.simulate(plane, plane.exact.control, plane.initial(8, generator), [0.0, 0.5, 1.0], generator)
+hjb.path_defect(plane, plane.exact, path)
+hjb.hjb_residual(plane, plane.exact.value, plane.initial(8, generator), 0.5, True)
+str(hjb.certify(plane, plane.exact, paths=16, steps=6, points=16))
+problems.soft_landing(1.62, 4.0, 1000.0, -20.0).at(torch.tensor([0.0, 1.0]))
 try:
     sde.VP().alpha("noon")
 except Exception as error:

@@ -151,7 +151,7 @@ def test_hooks_are_local_and_valid(root):
 
 def test_the_example_of_the_readme_works(root, capsys):
     words = (root / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", words, re.S)
+    code, _ = re.findall(r"```python\n(.*?)```", words, re.S)
     assert len([line for line in code.splitlines() if line and not line.startswith(("import", "from"))]) <= 10
     space: dict = {}
     exec(code, space)

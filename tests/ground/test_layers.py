@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = ("sde", "score", "hjb", "policy")
 # a floor may use these tools: where the committed checkpoints lie, and how a file is written whole
-TOOLS_OF_SCIENCE = {"score.checkpoint": {"data", "store"}}
+TOOLS_OF_SCIENCE = {"score.checkpoint": {"data", "store"}, "hjb.solution": {"store"}}
 # the tools above the floors that may use the ledger: hashes for checkpoints, and the command line
 TOOLS_OF_LEDGER = {
     "cli": None, "train": {"ledger.freshness"}, "features": {"ledger.freshness"},

@@ -1,0 +1,107 @@
+"""Residual of the HJB equation for any candidate value(x, t)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, overload
+
+import torch
+from torch import Tensor
+
+from hjbridge.hjb.derivatives import Value, checked, first, hessian, second_order
+from hjbridge.hjb.problem import ControlProblem, Time
+
+
+class Terms(NamedTuple):
+    """Terms of the equation, each (n,); without an obstacle they sum to the residual.
+
+    time V_t, discount -rho V, drift f.grad V, control (B u*).grad V + c(u*), cost l, diffusion tr(sigma sigma' Hess)/2.
+    """
+
+    time: Tensor
+    discount: Tensor
+    drift: Tensor
+    control: Tensor
+    cost: Tensor
+    diffusion: Tensor
+
+    def scale(self) -> Tensor:
+        """Largest absolute term at each point, (n,): what a residual is compared with."""
+        return torch.stack(tuple(self)).abs().amax(0)
+
+
+@overload
+def hjb_residual(
+    problem: ControlProblem, value: Value, x: Tensor, t: Time, terms: Literal[False] = ..., *,
+    probes: int | None = ..., generator: torch.Generator | None = ..., graph: bool = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def hjb_residual(
+    problem: ControlProblem, value: Value, x: Tensor, t: Time, terms: Literal[True], *,
+    probes: int | None = ..., generator: torch.Generator | None = ..., graph: bool = ...,
+) -> tuple[Tensor, Terms]: ...  # fmt: skip
+def hjb_residual(
+    problem: ControlProblem,
+    value: Value,
+    x: Tensor,
+    t: Time,
+    terms: bool = False,
+    *,
+    probes: int | None = None,
+    generator: torch.Generator | None = None,
+    graph: bool = False,
+) -> Tensor | tuple[Tensor, Terms]:
+    """Signed residual V_t - rho V + min_u { l + c + (f + B u).grad V + tr(sigma sigma' Hess V)/2 }, of shape (n,).
+
+    Where stopping is allowed it is min(residual, psi - V), and max(residual, psi - V) where rewards are maximised.
+
+    Args:
+        value: any callable V(x, t) -> (n,) that torch can differentiate twice in x and once in t.
+        x: points (n, d). t: times, a number or (n,); ignored by problems without horizon.
+        terms: also return the terms. probes: estimate the trace by so many Rademacher vectors from `generator`, drawn
+            afresh for each point, in place of computing it; unbiased, with a variance.
+        graph: keep the graph, to train on the residual; otherwise the result is detached.
+    Returns: the residual, or a pair of residual and `Terms`.
+    Raises: ValueError for points or times that the problem does not accept, probes < 1, probes with a dispersion that
+        depends on the control, a value of another shape; FloatingPointError if the residual is not finite.
+    """
+    t = problem.time(x, t)
+    if probes is not None and (probes < 1 or problem.controlled_noise):
+        raise ValueError(f"probes must be at least 1 and the dispersion free of the control, got {probes}")
+    y = x.detach().requires_grad_()
+    s = t.detach().clone().expand(len(x)).contiguous().requires_grad_()
+    with torch.enable_grad():
+        v = checked(value(y, s), x)
+        slope = first(v, y)
+        rate = first(v, s) if problem.horizon is not None else torch.zeros_like(v)
+        M = hessian(value, x, t.expand(len(x))) if problem.controlled_noise else None
+        u = problem.best_control(y, s, slope, M)
+        sigma = problem.noise(y, s, u)
+        drawn = None
+        if probes is not None:
+            shape = (probes, len(x), sigma.shape[-1])
+            drawn = 2.0 * torch.randint(2, shape, generator=generator, device=x.device).to(x) - 1
+        parts = Terms(
+            time=rate,
+            discount=-problem.discount * v,
+            drift=(problem.drift(y, s) * slope).sum(1),
+            control=_control_term(problem, y, s, u, slope),
+            cost=torch.zeros_like(v) if problem.running_cost is None else problem.running_cost(y, s),
+            diffusion=second_order(slope, y, sigma, drawn),
+        )
+        residual = torch.stack(tuple(parts)).sum(0)
+        if problem.obstacle is not None:
+            residual = problem.better(residual, problem.obstacle(y, s) - v)
+    if not bool(residual.isfinite().all()):
+        worst = x[~residual.isfinite()][0].tolist()
+        raise FloatingPointError(f"the residual is not finite at x = {worst}: the value is singular there")
+    if not graph:
+        residual, parts = residual.detach(), Terms(*(part.detach() for part in parts))
+    return (residual, parts) if terms else residual
+
+
+def _control_term(problem: ControlProblem, x: Tensor, t: Tensor, u: Tensor, p: Tensor) -> Tensor:
+    if problem.controls == 0:
+        return torch.zeros_like(p[:, 0])
+    # (B u).p + c(x, u, t)
+    push = (problem.input_matrix(x, t) @ u.unsqueeze(-1)).squeeze(-1)
+    return (push * p).sum(1) + problem.control_price(x, t, u)

@@ -1,0 +1,1 @@
+"""What grid solvers are made of: lattices, difference stencils, interpolation, time steps, Howard's iteration."""
