@@ -47,11 +47,16 @@ def own(module: ModuleType) -> list[str]:
 def contents(package: ModuleType, only: list[str]) -> list[tuple[ModuleType, list[str]]]:
     """What a page describes: modules with full names. A package that exports names shows these, by module.
 
-    One that exports none shows what the named modules offer.
+    A named module of which it exports nothing, and a package that exports none, show what their modules offer.
     """
     if exported := getattr(package, "__all__", None):
-        by_module = [(module, [name for name in own(module) if name in exported]) for module in modules(package, only)]
-        return [(module, [f"{package.__name__}.{name}" for name in names]) for module, names in by_module if names]
+        found = []
+        for module in modules(package, only):
+            if names := [name for name in own(module) if name in exported]:
+                found.append((module, [f"{package.__name__}.{name}" for name in names]))
+            elif module.__name__.rpartition(".")[2] in only:
+                found.append((module, [f"{module.__name__}.{name}" for name in own(module)]))
+        return found
     chosen = [importlib.import_module(f"{package.__name__}.{name}") for name in only]
     offered = [
         [name for name in getattr(module, "__all__", own(module)) if documented(module, name)] for module in chosen
@@ -63,9 +68,9 @@ def contents(package: ModuleType, only: list[str]) -> list[tuple[ModuleType, lis
 
 def helpers(package: ModuleType, only: list[str]) -> list[str]:
     """Full names of what the modules of a package offer beyond the names that it exports."""
-    exported = getattr(package, "__all__", [])
-    found = [(module.__name__, name) for module in modules(package, only) for name in own(module)]
-    return [f"{module}.{name}" for module, name in found if name not in exported]
+    shown = {value_of(full) for _, names in contents(package, only) for full in names}
+    found = [(module, name) for module in modules(package, only) for name in own(module)]
+    return [f"{module.__name__}.{name}" for module, name in found if getattr(module, name) not in shown]
 
 
 def value_of(full: str) -> Any:
@@ -137,8 +142,10 @@ def name_functions(app: Sphinx, what: str, name: str, value: Any, options: Any, 
 
 
 def skip_alias(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out a field whose default is a function: autodoc takes it for a method."""
-    return True if what == "class" and inspect.isfunction(value) and value.__name__ != name else None
+    """Leave out fields of named tuples, and a field whose default is a function: autodoc takes it for a method."""
+    field = (getattr(value, "__doc__", None) or "").startswith("Alias for field number")
+    alias = inspect.isfunction(value) and value.__name__ != name
+    return True if what == "class" and (field or alias) else None
 
 
 def rewrite(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:

@@ -6,7 +6,7 @@ import re
 import textwrap
 from dataclasses import dataclass, field
 
-SECTIONS = {"Args": "Arguments"} | {name: name for name in ("Attributes", "Returns", "Yields", "Raises")}
+SECTIONS = {"Args": "Arguments"} | {name: name for name in ("Attributes", "Returns", "Yields", "Raises", "Source")}
 LABEL = re.compile(rf"(?:^|(?<=[.;)]\s))({'|'.join(SECTIONS)}):(?=\s|$)\s*")
 ENTRY = re.compile(r"((?:\*{0,2}\w+)(?:, \*{0,2}\w+)*): (.*)", re.DOTALL)
 
@@ -46,14 +46,17 @@ def paragraphs(lines: list[str]) -> list[list[str]]:
 
 
 def segments(lines: list[str]) -> list[Segment]:
-    """Split a paragraph at its labels: `Args: ... Returns: ...` in running text, or a label above an indented block."""
+    """Split a paragraph at its labels: `Args: ... Returns: ...` in running text, or a label above an indented block.
+
+    A line without label below such a block is text again.
+    """
     found: list[Segment] = []
     for line in lines:
         if line.startswith(" ") and found:
             found[-1].block.append(line)
             continue
         before, *rest = LABEL.split(line.strip())
-        if found and before:
+        if found and before and not found[-1].block:
             found[-1].text += f" {before}"
         elif before:
             found.append(Segment(None, before))

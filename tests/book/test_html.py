@@ -170,13 +170,16 @@ def test_notebooks_can_be_downloaded_and_opened_in_binder(site):
 
 def test_the_reference_describes_the_public_names(site):
     import hjbridge.data
+    import hjbridge.hjb
+    import hjbridge.hjb.problems
     import hjbridge.ledger
     import hjbridge.metrics
     import hjbridge.score
     import hjbridge.sde
 
-    for module in (hjbridge.sde, hjbridge.score, hjbridge.ledger, hjbridge.data, hjbridge.metrics):
-        name = module.__name__.split(".")[1]
+    packages = (hjbridge.sde, hjbridge.score, hjbridge.hjb, hjbridge.hjb.problems, hjbridge.ledger)
+    for module in (*packages, hjbridge.data, hjbridge.metrics):
+        name = module.__name__.split(".")[-1]
         page = article(site / "book" / (f"api_{name}.html" if hasattr(module, "__path__") else "api_tools.html"))
         for name in module.__all__:
             full, value = f"{module.__name__}.{name}", getattr(module, name)
