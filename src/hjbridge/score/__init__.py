@@ -1,5 +1,6 @@
 """Denoisers: networks, losses, time grids, sampling rules and checkpoints."""
 
+from hjbridge.score.bound import variational_bound
 from hjbridge.score.checkpoint import load
 from hjbridge.score.denoiser import Denoiser, NoisePredictor
 from hjbridge.score.empirical import EmpiricalDenoiser
@@ -30,4 +31,5 @@ __all__ = [
     "sample",
     "sde_dpmpp2m",
     "time_grid",
+    "variational_bound",
 ]

@@ -122,6 +122,7 @@ def test_refuses_paths_that_end_early_or_start_alone():
         hopf_cole_estimate(tilted(), dataclasses.replace(run(1.0), grid=GRID / 2))
     with pytest.raises(ValueError, match="at least two paths for each start, got one"):
         hopf_cole_estimate(tilted(), run(1.0, n=1))
+    assert hopf_cole_estimate(tilted(), run(1.0, n=2)).value.shape == (2,)
     with pytest.raises(ValueError, match="deviate"):
         hopf_cole_estimate(dataclasses.replace(tilted(), dispersion=ROOT[:, :2]), run(1.0))
 

@@ -98,8 +98,9 @@ def test_a_wrong_number_is_noticed(id, result, value):
         judge(find_claim(id), lookup({result: value}))
 
 
-def test_every_number_in_a_rule_can_overturn_it():
-    needed = {(c.id, r) for c in load_claims().values() for rule in c.rules for r in rules.names(rule.get("if", ""))}
+def test_every_number_in_a_rule_of_these_chapters_can_overturn_it():
+    claims = [find_claim(id) for id in EXPECTED]
+    needed = {(c.id, r) for c in claims for rule in c.rules for r in rules.names(rule.get("if", ""))}
     assert needed <= {(id, result) for id, result, _ in BAD}
 
 
@@ -147,7 +148,7 @@ def test_all_failures_of_a_chapter_are_told(begin):
 
 
 def test_unknown_claims_and_chapters_are_told(repository):
-    with pytest.raises(LedgerError, match=r"claim must be one of C26, C27, .*, got 'C99'"):
+    with pytest.raises(LedgerError, match=r"claim must be one of .*C26, C27, .*, got 'C99'"):
         verdict("C99")
     with pytest.raises(LedgerError, match=r"chapter must be one that data/claims.yml knows, got '77'"):
         verdict_table("77")
@@ -174,9 +175,9 @@ def edited(repository, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.append(c[0]), "claim C26 stands there twice"),
+        (lambda c: c.append(c[0]), r"claim [CR]\d+ stands there twice"),
         (lambda c: c[0].update(kind="fact"), "kind must be one of .*, got 'fact'"),
-        (lambda c: c[0].pop("locus"), "claim 'C26': fields are .*; unknown or missing: .*locus"),
+        (lambda c: c[0].pop("locus"), r"claim '[CR]\d+': fields are .*; unknown or missing: .*locus"),
         (lambda c: c[0].update(colour="red"), "unknown or missing: .*colour"),
         (lambda c: c[0]["rules"][0].update(verdict="true"), "verdict must be one of .*, got 'true'"),
         (lambda c: c[0]["rules"][0].pop("because"), "a rule has `if` or `source`, `verdict` and `because`"),

@@ -1,0 +1,48 @@
+"""The variational bound of DDPM, term by term, for data whose denoiser is known exactly."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hjbridge.sde import DDPM, GaussianMixture
+
+
+class Bound(NamedTuple):
+    """Terms of -E log p(x_0) <= prior + sum(steps) + decoder, in nats: L_N, L_1 .. L_(N-1) as (N - 1,), and L_0."""
+
+    prior: Tensor
+    steps: Tensor
+    decoder: Tensor
+
+    def total(self) -> float:
+        """The bound itself."""
+        return (self.prior + self.steps.sum() + self.decoder).item()
+
+
+def variational_bound(chain: DDPM, mixture: GaussianMixture, x: Tensor) -> Bound:
+    """The bound for a one-dimensional mixture and its exact denoiser D, by the trapezoid rule on the points x (m,).
+
+        L_N = (alpha_N^2 E x_0^2 - alpha_N^2 - log sigma_N^2) / 2
+        L_(k-1) = (snr_(k-1) - snr_k) / 2  E |x_0 - D(x_k)|^2,        snr = alpha^2 / sigma^2
+        L_0 = (log(2 pi / snr_1) + snr_1 E |x_0 - D(x_1)|^2) / 2      (a decoder of variance 1 / snr_1)
+
+    Source: Ho et al. 2020, eq. 5; the form of L_(k-1) is that of Kingma et al. 2021.
+    Raises: ValueError if the mixture is not one-dimensional.
+    """
+    if mixture.means.shape[-1] != 1:
+        raise ValueError(f"mixture must be one-dimensional, got {mixture.means.shape[-1]} dimensions")
+    times = torch.arange(1, len(chain.betas) + 1, dtype=torch.float64) / len(chain.betas)
+    bar, moment = chain.alpha(times) ** 2, mixture.covariance.item() + mixture.mean.item() ** 2
+    p = torch.stack([mixture.marginal(chain, t).log_prob(x[:, None]).exp() for t in times])
+    d = torch.stack([mixture.denoiser(chain)(x[:, None], t)[:, 0] for t in times])
+    # E |x_0 - D|^2 = E x_0^2 - E D^2
+    error, snr = moment - torch.trapezoid(p * d**2, x), bar / (1 - bar)
+    return Bound(
+        prior=(bar[-1] * moment - bar[-1] - torch.log1p(-bar[-1])) / 2,
+        steps=-snr.diff() / 2 * error[1:],
+        decoder=(math.log(2 * math.pi) - snr[0].log() + snr[0] * error[0]) / 2,
+    )

@@ -1,0 +1,55 @@
+import math
+
+import pytest
+import torch
+
+from hjbridge.score import variational_bound
+from hjbridge.sde import DDPM, GaussianMixture
+
+X = torch.linspace(-9, 9, 1201, dtype=torch.float64)
+VARIANCE, MEAN = 0.3, 0.5
+
+
+def gaussian_bound(chain, x0_variance, mean):
+    """The bound for one Gaussian: every divergence between Gaussians by its textbook formula."""
+    t = torch.arange(len(chain.betas) + 1, dtype=torch.float64) / len(chain.betas)
+    a2, s2 = chain.alpha(t) ** 2, chain.sigma(t) ** 2
+    moment = x0_variance + mean**2
+    prior = 0.5 * (a2[-1] * moment + s2[-1] - 1 - s2[-1].log())
+    total = prior
+    # Var(x0 | x_k), the error of the exact denoiser
+    error = x0_variance * s2 / (a2 * x0_variance + s2)
+    for k in range(2, len(t)):
+        beta = chain.betas[k - 1]
+        tilde = s2[k - 1] / s2[k] * beta
+        # the two means differ by alpha_(k-1) beta_k / sigma_k^2 (x0 - D)
+        total = total + (a2[k - 1].sqrt() * beta / s2[k]) ** 2 * error[k] / (2 * tilde)
+    width = s2[1] / a2[1]
+    return total + 0.5 * (math.log(2 * math.pi) + width.log() + error[1] / width)
+
+
+def test_the_bound_of_a_gaussian_is_the_sum_of_its_divergences():
+    chain = DDPM.linear(20, 0.02, 0.5)
+    mixture = GaussianMixture([1.0], [[MEAN]], [[[VARIANCE]]])
+    bound = variational_bound(chain, mixture, X)
+    assert bound.steps.shape == (19,)
+    assert bound.total() == pytest.approx(gaussian_bound(chain, VARIANCE, MEAN).item(), rel=1e-9)
+
+
+def test_the_bound_is_above_the_entropy_and_closes_with_steps_even_in_log_snr():
+    mixture = GaussianMixture([0.3, 0.7], [[-2.0], [1.5]], [[[0.25]], [[0.16]]])
+    log_p = mixture.log_prob(X[:, None])
+    entropy = -torch.trapezoid(log_p.exp() * log_p, X).item()
+    gaps = []
+    for n in (40, 80):
+        bar = torch.sigmoid(torch.linspace(math.log(1e4), math.log(4e-5), n, dtype=torch.float64))
+        betas = 1 - bar / torch.cat([bar.new_ones(1), bar[:-1]])
+        gaps.append(variational_bound(DDPM(betas), mixture, X).total() - entropy)
+    assert 0 < gaps[1] < gaps[0]
+    assert math.log2(gaps[0] / gaps[1]) == pytest.approx(1, abs=0.15)
+
+
+def test_a_plane_is_refused():
+    plane = GaussianMixture([1.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]])
+    with pytest.raises(ValueError, match="mixture must be one-dimensional, got 2"):
+        variational_bound(DDPM.linear(), plane, X)
