@@ -140,7 +140,9 @@ class Certificate:
             f"{self.paths} paths, {self.steps} steps to t = {self.horizon:g}",
             *(f"  {label:<40}{text}" for label, text in self.rows()),
         ]
-        return "\n".join(lines + textwrap.wrap(self.reason, 80))
+        for part in self.reason.split("; "):
+            lines += textwrap.wrap(part, 80, initial_indent="- ", subsequent_indent="  ")
+        return "\n".join(lines)
 
     def draw(self) -> Figure:
         """The certificate as one figure: costs beside values, residual quantiles, histogram of the defect."""
