@@ -141,7 +141,7 @@ class Grid:
             return problem.control_set.double()
         if problem.bounds is None:
             raise ValueError(
-                "scheme must be upwind, hybrid or central where controls have no bounds, got {self.scheme}"
+                f"scheme must be upwind, hybrid or central where controls have no bounds, got {self.scheme!r}"
             )
         if self.controls < 2:
             raise ValueError(f"controls must be at least 2, got {self.controls}")
