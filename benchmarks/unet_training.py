@@ -30,7 +30,7 @@ RULE, EVALUATIONS = "dpmpp2m", 10
 
 
 class Peer(nn.Module):
-    """UNet2DModel as our denoisers call a network; the same channels, levels, blocks and groups, no patch stem.
+    """UNet2DModel as our denoisers call a network; the same channels, levels, blocks, groups and scales, no patch stem.
 
     heads None: one head of attention, as in ours; 8 (channels per head): the default of the class.
     """
@@ -42,7 +42,7 @@ class Peer(nn.Module):
             sample_size=28, in_channels=1, out_channels=1, num_class_embeds=CLASSES + 1,
             block_out_channels=tuple(channels * m for m in multipliers), layers_per_block=RECIPE.settings["blocks"],
             down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-            norm_num_groups=RECIPE.settings["groups"], attention_head_dim=heads,
+            norm_num_groups=RECIPE.settings["groups"], attention_head_dim=heads, resnet_time_scale_shift="scale_shift",
         )  # fmt: skip
         # every residual branch and the output start at zero, as `zero_outputs` does for ours
         last = [m.conv2 for m in self.network.modules() if isinstance(m, ResnetBlock2D)]

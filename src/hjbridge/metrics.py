@@ -12,7 +12,7 @@ from hjbridge.intervals import Estimate, bootstrap, quantile_of, wilson
 from hjbridge.moments import Moments, checked, floor, frechet_distance
 
 __all__ = [
-    "Classifier", "Estimate", "Moments", "bootstrap", "classifier", "energy_distance", "features", "floor",
+    "Classifier", "Estimate", "Moments", "bootstrap", "classifier", "coverage", "energy_distance", "features", "floor",
     "frechet_distance", "kid", "label_accuracy", "nearest_distance", "nearest_ratio", "sliced_wasserstein",
     "wasserstein", "wilson",
 ]  # fmt: skip
@@ -194,6 +194,20 @@ def nearest_ratio(x: Tensor, train: Tensor, test: Tensor) -> float:
     if real == 0:
         raise ValueError("test must hold images that are not in train, got copies only")
     return float(nearest_distance(x, train).mean()) / real
+
+
+def coverage(x: Tensor, train: Tensor, test: Tensor, neighbours: int = 5) -> float:
+    """Diversity: share of test images with a sample nearer than their k-th nearest training image.
+
+    Args: x generated images (n, ...); train (m, ...) and test (k, ...) real ones; neighbours k.
+    Returns: near 1 where samples are everywhere that real images are; falls as modes go missing. It grows with n.
+    Raises: ValueError if shapes do not match or there are fewer training images than neighbours.
+    Source: Naeem et al. 2020, section 3, with the radius taken from images that the test images are not among.
+    """
+    if not 1 <= neighbours <= len(train):
+        raise ValueError(f"neighbours must lie in [1, {len(train)}], got {neighbours}")
+    radius = torch.cdist(test.flatten(1), train.flatten(1)).kthvalue(neighbours, dim=1).values
+    return (nearest_distance(test, x) < radius).double().mean().item()
 
 
 def label_accuracy(model: Classifier, pixels: Tensor, labels: Tensor, level: float = 0.95) -> Estimate:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hjbridge.hjb import Solution
 from hjbridge.hjb.problems import Landing
-from hjbridge.plotting import BLUE, GREEN, INK, ORANGE, PALE, PURPLE, RED, SKY
+from hjbridge.plotting import BLUE, GREEN, INK, ORANGE, PALE, PURPLE, RED, SKY, lines
 
 
 def value_map(solution: Solution, paths: Tensor, labels: tuple[str, str], points: int = 61) -> Figure:
@@ -29,8 +29,8 @@ def value_map(solution: Solution, paths: Tensor, labels: tuple[str, str], points
     value = solution.value(plane.reshape(-1, 2)).reshape(points, points)
     figure, ax = plt.subplots(figsize=(6.4, 4.6))
     shade = ax.contourf(right, up, value, levels=14, cmap="Blues")
-    lines = ax.contour(right, up, value, levels=list(shade.levels)[1::2], colors=INK, linewidths=0.6)
-    ax.clabel(lines, fontsize=11)
+    level = ax.contour(right, up, value, levels=list(shade.levels)[1::2], colors=INK, linewidths=0.6)
+    ax.clabel(level, fontsize=11)
     ax.plot(paths[..., 0], paths[..., 1], color=RED, linewidth=1.2)
     ax.plot(paths[0, :, 0], paths[0, :, 1], "o", color=RED)
     ax.set(xlabel=labels[0], ylabel=labels[1])
@@ -89,13 +89,29 @@ def puts(american: Solution, european: Solution, spot: Tensor) -> Figure:
     return figure
 
 
-def price_interval(low: Solution, high: Solution, inside: Mapping[str, Solution], spot: Tensor) -> Axes:
+def wrong_models(factors: Sequence[float], linear: Mapping[str, Sequence[float]], driven: Mapping[str, Tensor]) -> Axes:
+    """Cost above the best against the factor by which a model is wrong.
+
+    Args: factors (k,). linear: symbol to the losses of a closed form (k,), in per cent. driven: label to measured ones
+        (seeds, k).
+    """
+    curves = {f"pendulum, {name}": (factors, values) for name, values in driven.items()}
+    curves |= {f"linear, ${name}$": (factors, torch.tensor([list(values)] * 3)) for name, values in linear.items()}
+    ax = lines(curves)
+    ax.set(xlabel="model / truth", ylabel="cost above the best (%)", xticks=factors)
+    return ax
+
+
+def price_interval(prices: Mapping[str, Solution], spot: Tensor) -> Axes:
     """Prices today between a lowest and a highest one, as curves in a band.
 
-    Args: solutions for the band's ends, and label to solution for the curves; spot (k,).
+    Args: prices: bid and ask, and vol15 and the like, prices at constant volatilities in per cent; spot (k,).
     """
     ax, x = plt.subplots()[1], spot.unsqueeze(1)
-    ax.fill_between(spot, low.value(x), high.value(x), color=SKY, alpha=0.4, linewidth=0, label="bid to ask")
+    inside = {f"{name[3:]} %": found for name, found in prices.items() if name.startswith("vol")}
+    ax.fill_between(
+        spot, prices["bid"].value(x), prices["ask"].value(x), color=SKY, alpha=0.4, linewidth=0, label="bid to ask"
+    )
     for (label, found), colour, line in zip(inside.items(), (BLUE, GREEN, PURPLE), ("-", "--", ":"), strict=False):
         ax.plot(spot, found.value(x), color=colour, linestyle=line, label=label)
     ax.set(xlabel="spot today", ylabel="price")

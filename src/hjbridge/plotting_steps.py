@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
 
+from hjbridge.hjb import ControlProblem
+from hjbridge.hjb.spectral import held_circle
 from hjbridge.plotting import INK, MARKERS
 
 
@@ -27,3 +33,39 @@ def against_step(
     ax.set(xlabel="step $\\Delta$", ylabel=ylabel, xscale="log", yscale="log" if "y" in log else "linear")
     ax.legend(fontsize=11)
     return ax
+
+
+def by_power(curves: Mapping[str, Mapping[int, Any]], ax: Axes | None = None, **options: Any) -> Axes:
+    """Curves of label to {k: value at the step 2^-k}, a number or one for each seed. See `against_step`."""
+    ax = plt.subplots()[1] if ax is None else ax
+    drawn = {}
+    for label, points in curves.items():
+        values = np.array([np.asarray(value, dtype=float) for value in points.values()])
+        drawn[label.replace("_", " ")] = ([2.0**-k for k in points], values.T)
+    return against_step(drawn, ax, **options)
+
+
+def two_by_power(left: Mapping[str, Any], right: Mapping[str, Any]) -> Figure:
+    """Two panels by `by_power`; each argument holds `curves` and the options of `against_step`."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.5))
+    for ax, panel in zip(axes, (left, right), strict=True):
+        by_power(ax=ax, **panel)
+    return figure
+
+
+def held_values(problem: ControlProblem, powers: tuple[int, ...], curves: Mapping[str, tuple]) -> Figure:
+    """Values on the circle for a control held for 2^-k, with their limit (left), and errors against the step (right).
+
+    Args: problem, on a circle, with an exact solution; powers k; curves as for `against_step`.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.6))
+    assert problem.exact is not None
+    for k in powers:
+        held = held_circle(problem, 2.0**-k)
+        left.plot(held.x, held.value, label=f"$\\Delta$ = 1/{2**k}")
+    limit: Tensor = problem.exact.value(held.x[:, None])
+    left.plot(held.x, limit, ":", color=INK, label="HJB")
+    left.set(xlabel="$x$", ylabel="value", ylim=(0.2, 3.6))
+    left.legend(ncols=2, fontsize=10)
+    against_step(curves, right, ylabel="error")
+    return figure

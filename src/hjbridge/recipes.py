@@ -7,12 +7,14 @@ import dataclasses
 from hjbridge.train import Recipe
 
 PATCH_UNET = {
-    "channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (7,), "patch": 2, "groups": 8, "level_scale": 100.0
+    "channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (7,), "patch": 2, "groups": 8, "scale": True,
+    "level_scale": 100.0,
 }  # fmt: skip
 DIGITS = Recipe("digits", network="mlp", settings={"width": 256, "blocks": 3}, batch=192, rate=3e-3, storage="float16")
 IMAGES = Recipe(
-    "mnist", full=True, settings=PATCH_UNET, steps=9_600, batch=64, warmup=200, ema=0.9995, storage="float16"
-)
+    "mnist", full=True, settings=PATCH_UNET, steps=10_000, batch=64, warmup=200, ema=0.9995, levels=(0.2, 1.4),
+    storage="float16",
+)  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
     "digits": DIGITS,

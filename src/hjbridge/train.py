@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from hjbridge.images import Images
 from hjbridge.score.checkpoint import build, read, write
-from hjbridge.score.loss import denoising_loss
+from hjbridge.score.loss import denoising_loss, noise_levels
 
 #: modules that decide what a training run computes; their hash is stored in the checkpoint
 MODULES = (
@@ -46,6 +46,7 @@ class Recipe:
         rate, betas, weight_decay: AdamW. warmup: steps of linear warm-up; then a cosine to zero if `decay`.
         clip: largest gradient norm. ema: decay of the averaged weights, which are the ones that are kept.
         label_drop: probability of hiding the label. flip: mirror images at random.
+        levels: mean and standard deviation of log(sigma/alpha) in training, see `noise_levels`; with prediction "edm".
         storage: type of the weights on disk.
     """
 
@@ -66,6 +67,7 @@ class Recipe:
     ema: float = 0.999
     label_drop: float = 0.1
     flip: bool = False
+    levels: tuple[float, float] = (-0.4, 1.4)
     seed: int = 0
     storage: str = "float32"
 
@@ -73,8 +75,11 @@ class Recipe:
         for name in ("steps", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.rate > 0:
-            raise ValueError(f"rate must be positive, got {self.rate}")
+        for name, value in (("rate", self.rate), ("clip", self.clip), ("levels[1]", self.levels[1])):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if self.warmup < 0:
+            raise ValueError(f"warmup must not be negative, got {self.warmup}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
         if self.storage not in ("float16", "float32"):
@@ -102,7 +107,9 @@ def batch_loss(recipe: Recipe, denoiser: Any, images: Tensor, labels: Tensor, st
     device = next(denoiser.parameters()).device
     x0, label = x0.to(device), None if label is None else label.to(device)
     if recipe.prediction == "edm":
-        return denoising_loss(denoiser, x0, label, label_drop=recipe.label_drop, generator=generator)
+        mean, std = recipe.levels
+        t = noise_levels(denoiser.process, len(x0), mean=mean, std=std, generator=generator)
+        return denoising_loss(denoiser, x0, label, t=t, label_drop=recipe.label_drop, generator=generator)
     # L_simple: k uniform on 1..N, unit weight on the noise (Ho et al. 2020, eq. 14)
     k = torch.randint(1, denoiser.steps + 1, (len(x0),), generator=generator)
     return denoising_loss(denoiser, x0, label, t=k.double() / denoiser.steps, weighting="eps", generator=generator)
@@ -125,16 +132,21 @@ def train(
         out: path of the checkpoint. device: where to train. save_every: steps between saved states.
         stop_after: stop at this step without finishing (the state is saved). progress: show a bar.
     Returns: the path of the checkpoint (of the state if stopped early).
-    Raises: ValueError if the state belongs to another recipe, FloatingPointError if the loss is not finite.
+    Raises: ValueError if the state belongs to another recipe, save_every or stop_after is not positive, or all pixels
+        are equal; FloatingPointError if the loss is not finite.
     """
     from hjbridge import data as datasets
     from hjbridge.ledger.freshness import modules_hash
 
+    if save_every < 1 or (stop_after is not None and stop_after < 1):
+        raise ValueError(f"save_every and stop_after must be at least 1, got {save_every} and {stop_after}")
     source = modules_hash(MODULES)
     out, state_path = Path(out), Path(f"{out}.state")
     data = data if data is not None else datasets.load(recipe.data, "train", full=recipe.full)
     pixels, labels = data.pixels(), torch.as_tensor(data.labels)
     mean, std = pixels.double().mean().item(), pixels.double().std().item()
+    if not std > 0:
+        raise ValueError(f"data must hold more than one grey level, got {mean:g} in every pixel")
     spec: dict[str, Any] = {
         "network": recipe.network, "settings": dict(recipe.settings), "prediction": recipe.prediction,
         "shape": list(pixels.shape[1:]), "classes": int(labels.max()) + 1 if recipe.conditional else 0,
@@ -156,6 +168,8 @@ def train(
     losses: list[float] = []
     if state_path.is_file():
         step, seconds, losses = restore(state_path, description, weights, average, optimiser)
+        if stop_after is not None and step >= stop_after:
+            return state_path
 
     denoiser.train()
     start, before = time.process_time(), seconds

@@ -59,8 +59,8 @@ def measured(tmp_path, monkeypatch):
     for name in ("digits", "fashion-mnist"):
         datasets.write_atomic(tmp_path / "data" / "checkpoints" / f"{name}.safetensors", name.encode())
 
-    def measure(*arguments, seed, n, full, progress=False):
-        asked.append((*arguments, n, seed, full))
+    def measure(*arguments, seed, n, full, progress=False, settings=None):
+        asked.append((*arguments, *(settings or {}).items(), n, seed, full))
         return Quality(7.0, seed**2, seed / 2, 1 / seed)
 
     monkeypatch.setenv("HJBRIDGE_DATA", str(tmp_path / "data"))
@@ -192,15 +192,15 @@ def test_an_unfinished_training_has_its_averaged_weights_until_it_ends(tmp_path,
 
 def test_a_plan_pairs_checkpoints_with_seeds_and_tells_its_protocol():
     assert list(SAMPLED.runs()) == [("digits", 1), ("digits", 2), ("digits", 3)]
-    several = dataclasses.replace(SAMPLED, checkpoints=("a", "b", "c"), n=5000)
+    several = dataclasses.replace(SAMPLED, checkpoints=("a", "b", "c"), n=5000, settings={"rho": 3.0})
     assert list(several.runs()) == [("a", 1), ("b", 2), ("c", 3)]
     assert list(dataclasses.replace(several, seeds=(5,)).runs()) == [("a", 5), ("b", 5), ("c", 5)]
     with pytest.raises(ValueError, match="zip"):
         list(dataclasses.replace(several, seeds=(1, 2)).runs())
-    drawn = "{} samples without guidance by dpmpp2m with 3 evaluations; one {}"
+    drawn = "{} samples without guidance by dpmpp2m with 3 evaluations{}; one {}"
     against = "; against the statistics of all training images, mean over the features of 3 classifiers"
-    assert SAMPLED.protocol() == drawn.format("20", "training seed") + against
-    assert several.protocol() == drawn.format("5,000", "sampling seed for each training seed") + against
+    assert SAMPLED.protocol() == drawn.format("20", "", "training seed") + against
+    assert several.protocol() == drawn.format("5,000", ", rho = 3", "sampling seed for each training seed") + against
     assert REAL.protocol() == "30 real test images, drawn anew for each seed" + against
 
 
@@ -227,19 +227,20 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, measured, 
 
 
 def test_another_checkpoint_code_or_size_is_measured_anew(tmp_path, measured, monkeypatch):
-    checkpoint = datasets.root() / "checkpoints" / "digits.safetensors"
+    changes = ({}, {"n": 21}, {"steps": 4}, {"settings": {"rho": 3.0}})
 
     def count():
-        for plan in (SAMPLED, dataclasses.replace(SAMPLED, n=21), dataclasses.replace(SAMPLED, steps=4), REAL):
+        for plan in (*(dataclasses.replace(SAMPLED, **change) for change in changes), REAL):
             ev.evaluate(plan, tmp_path / "kept", progress=False)
         assert len(list((tmp_path / "kept").iterdir())) == len(measured)
         return len(measured)
 
-    assert count() == 13 and measured[9:] == [("digits", 30, seed, False) for seed in (1, 2, 3, 4)]
-    checkpoint.write_text("trained on")
-    assert count() == 22  # real images do not depend on it
+    assert count() == 16 and measured[12:] == [("digits", 30, seed, False) for seed in (1, 2, 3, 4)]
+    assert measured[9] == ("denoiser digits", "digits", "dpmpp2m", 3, ("rho", 3.0), 20, 1, False)
+    (datasets.root() / "checkpoints" / "digits.safetensors").write_text("trained on")
+    assert count() == 28  # real images do not depend on it
     monkeypatch.setattr(freshness, "modules_hash", lambda names: {ev.MODULES: "0123456789"}[names])
-    assert count() == 35
+    assert count() == 44
 
 
 def test_plans_are_put_on_record_and_mended_by_the_same_command(repository, measured, monkeypatch):

@@ -173,6 +173,16 @@ def test_nearest_distance_and_ratio():
         metrics.nearest_ratio(x, train, train)
 
 
+def test_coverage_counts_test_images_that_a_sample_comes_near():
+    train, test = torch.tensor([[0.0], [1.0], [3.0], [10.0]]), torch.tensor([[0.5], [9.0]])
+    # second nearest training images: .5 from the first test image, 6 from the second
+    assert metrics.coverage(torch.tensor([[0.1], [2.0]]), train, test, 2) == 0.5
+    assert metrics.coverage(torch.tensor([[0.1], [3.1]]), train, test, 2) == 1.0
+    assert metrics.coverage(torch.tensor([[1.0]]), train, test, 2) == 0.0
+    with pytest.raises(ValueError, match=r"neighbours must lie in \[1, 4\], got 5"):
+        metrics.coverage(train, train, test, 5)
+
+
 def test_nearest_distance_keeps_small_distances_of_large_vectors():
     # |x|^2 - 2 x.t + |t|^2 alone would lose these to rounding in 32-bit
     train = 30 + torch.rand(300, 784, generator=gen())

@@ -15,6 +15,7 @@ from hjbridge.ledger.freshness import modules_hash, stale_checkpoint
 from hjbridge.recipes import DIGITS, RECIPES
 from hjbridge.score import NoisePredictor, load
 from hjbridge.score.checkpoint import build, read
+from hjbridge.sde import VP
 from hjbridge.train import MODULES, Recipe, batch_loss, learning_rate, train
 
 # ---- the schedule, the average and the step
@@ -130,6 +131,7 @@ class Seen:
 
 class Nothing(torch.nn.Module):
     steps = 1000
+    process = VP()
 
     def __init__(self):
         super().__init__()
@@ -138,12 +140,14 @@ class Nothing(torch.nn.Module):
 
 def test_images_come_with_their_labels_and_depend_on_seed_and_step_alone(monkeypatch):
     seen, images = Seen(monkeypatch), torch.arange(50.0).reshape(50, 1, 1, 1).expand(50, 1, 2, 2)
-    recipe = dataclasses.replace(DIGITS, batch=4000, label_drop=0.25)
+    recipe = dataclasses.replace(DIGITS, batch=4000, label_drop=0.25, levels=(-0.7, 0.6))
     for seed, step in ((0, 0), (0, 0), (0, 1), (1, 0)):
         batch_loss(dataclasses.replace(recipe, seed=seed), Nothing(), images, torch.arange(50) + 100, step)
     for x0, label, options in seen.calls:
         assert x0.shape == (4000, 1, 2, 2) and torch.equal(label, x0[:, 0, 0, 0].long() + 100)
-        assert options["label_drop"] == 0.25 and "t" not in options and "weighting" not in options
+        assert options["label_drop"] == 0.25 and "weighting" not in options
+        level = VP().ratio(options["t"]).log()
+        assert level.mean() == pytest.approx(-0.7, abs=1e-3) and level.std() == pytest.approx(0.6, rel=2e-3)
     drawn = [x0[:, 0, 0, 0] for x0, _, _ in seen.calls]
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[3]) and not torch.equal(drawn[2], drawn[3])

@@ -10,7 +10,8 @@ from hjbridge.hjb.hopf_cole import HopfCole, HopfColeEstimate, hopf_cole_estimat
 from hjbridge.hjb.path_integral import PathIntegral
 from hjbridge.hjb.policy_iteration import PolicyIteration
 from hjbridge.hjb.problem import ControlProblem, LinearQuadratic
-from hjbridge.hjb.residual import Terms, hjb_residual
+from hjbridge.hjb.realised import compare, excess_percent, model_losses, realised_cost
+from hjbridge.hjb.residual import SignTest, Terms, hjb_residual, sign_test
 from hjbridge.hjb.riccati import Riccati
 from hjbridge.hjb.simulate import ControlledPath, simulate
 from hjbridge.hjb.solution import Method, Solution, load, solve
@@ -28,15 +29,21 @@ __all__ = [
     "PathIntegral",
     "PolicyIteration",
     "Riccati",
+    "SignTest",
     "Solution",
     "Terms",
     "certify",
+    "compare",
     "defect_increments",
+    "excess_percent",
     "hjb_residual",
     "hopf_cole_estimate",
     "load",
+    "model_losses",
     "path_defect",
     "problems",
+    "realised_cost",
+    "sign_test",
     "simulate",
     "solve",
     "temperature",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -22,6 +23,11 @@ class Tabular:
     policy: Tensor
     action_values: Tensor | None = None
     history: tuple[float, ...] = ()
+
+    def contraction(self, sweeps: int = 100) -> float:
+        """Largest ratio of a change in `history` to the one before it, among the first sweeps."""
+        changes = self.history[:sweeps]
+        return max(after / before for before, after in pairwise(changes))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hjbridge.hjb import temporal
 from hjbridge.hjb.limit import held, solve_rates
 from hjbridge.hjb.problem import ControlProblem
 
@@ -87,6 +88,32 @@ def random_regulator(dim: int, n: int, discount: float, generator: torch.Generat
     # K = gamma (1 + gamma B'SB)^-1 B'SA
     gain = discount * (B.T @ S @ A) / (1 + discount * B.T @ S @ B)
     return Batch(x, u, x @ A.T + u @ B.T, ((x**2).sum(1) + u[:, 0] ** 2) / 2, gain)
+
+
+def ou_fits(n: int, steps: int, dt: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    """Weights (b, a) of V = a x^2 + b that three methods find on `ou_paths`, for the cost x^2, discounted at rate 1/2.
+
+    Returns: martingale, mean_square and td (TD(0)) -> (2,); the truth is b = 0.8, a = 0.4.
+    """
+    path, discount = ou_paths(n, steps, dt, generator), math.exp(-dt / 2)
+    phi, cost = torch.stack([torch.ones_like(path), path**2], -1), dt * path[:-1] ** 2
+    now, after = phi[:-1].flatten(0, 1), phi[1:].flatten(0, 1)
+    return {
+        "martingale": temporal.martingale_fit(phi[:-1], cost, discount, path.new_zeros(n)),
+        "mean_square": temporal.mean_square_td(now, after, cost.flatten(), discount),
+        "td": temporal.td0(now, after, cost.flatten(), discount),
+    }
+
+
+def gain_error(batch: Batch, discount: float, iterations: int = 12) -> float:
+    """Relative error, in the Frobenius norm, of the gain that `temporal.lspi` learns from a batch.
+
+    Args: discount: of the step. iterations: of LSPI, from the control zero.
+    """
+    dim, controls = batch.x.shape[1], batch.u.shape[1]
+    features, greedy = temporal.quadratic_features(batch.x, batch.u), temporal.quadratic_greedy(batch.after, controls)
+    w = temporal.lspi(features, greedy, batch.costs, discount, iterations)[-1]
+    return ((temporal.quadratic_gain(w, dim, controls) - batch.gain).norm() / batch.gain.norm()).item()
 
 
 def _ou_step(dt: float) -> tuple[float, float]:

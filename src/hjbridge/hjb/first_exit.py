@@ -12,13 +12,12 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from hjbridge.hjb.hopf_cole import check_points
 from hjbridge.hjb.problem import ControlProblem
 from hjbridge.hjb.schemes.cut_lattice import arms, continued, generator
 from hjbridge.hjb.schemes.lattice import Lattice
 from hjbridge.hjb.schemes.spline import fit
 from hjbridge.hjb.solution import Solution
-from hjbridge.hjb.temperature import temperature
+from hjbridge.hjb.temperature import check_points, temperature
 
 Array = np.ndarray
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -48,6 +49,8 @@ class Grid:
     drift and noise that would lead out of it and the semi-Lagrangian schemes set paths back on it (the state is kept
     inside); central continues V as a quadratic and the control linearly. Periodic axes have no ends.
 
+    `Grid()` takes what `problem.grid` says, if that says anything.
+
     Args:
         points: along each axis, one number or one for each; None takes what `POINTS` says.
         steps: of time; None takes a quarter of the largest number of points, at least 30 (80 for central). They are
@@ -68,7 +71,7 @@ class Grid:
     """
 
     points: int | tuple[int, ...] | None = None
-    steps: int | None = None
+    steps: int | float | None = None
     domain: Domain | None = None
     scheme: GridScheme | None = None
     controls: int = 21
@@ -83,13 +86,15 @@ class Grid:
         """
         if self.scheme is not None and self.scheme not in ORDER:
             raise ValueError(f"scheme must be one of {', '.join(ORDER)}, got {self.scheme!r}")
+        if problem.grid and self == Grid():
+            return replace(self, **problem.grid).solve(problem, seed)
         if problem.horizon is None:
             return self._stationary(problem, seed)
         scheme = self.scheme or ("central" if problem.dim == 1 or problem.linear_quadratic else "semi-lagrangian")
         lattice = lattice_for(problem, self.points or POINTS[scheme].get(problem.dim, 5), self.domain, self.axes)
         count = max(80 if scheme == "central" else 30, max(lattice.shape) // 4) if self.steps is None else self.steps
-        if count < 3:
-            raise ValueError(f"steps must be at least 3, got {count}")
+        if not isinstance(count, int) or count < 3:
+            raise ValueError(f"steps must be a whole number and at least 3, got {count}")
         implicitly = scheme in ("upwind", "hybrid", "central")
         members = None if implicitly else self._members(problem)
         _check_memory(problem, lattice, count, members, scheme)
@@ -120,6 +125,8 @@ class Grid:
             scheme = "cubic"
         if scheme is None or scheme == "upwind" or scheme == "hybrid" or scheme == "central":
             return PolicyIteration(self.points, self.domain, scheme, self.axes).solve(problem, seed)
+        if self.steps is not None and not 0 < self.steps < math.inf:
+            raise ValueError(f"steps must be positive and finite, got {self.steps}")
         if problem.discount == 0 and problem.inside is None:
             raise ValueError("discount must be positive unless the problem ends by exit, got 0: its cost is infinite")
         lattice = lattice_for(problem, self.points or POINTS[scheme].get(problem.dim, 5), self.domain, self.axes)

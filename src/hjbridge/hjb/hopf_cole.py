@@ -1,4 +1,4 @@
-"""Linearly solvable problems: V = -lam ln psi with psi an expectation over uncontrolled paths, by quadrature."""
+"""Linearly solvable problems: V = -lam ln psi with psi an expectation over uncontrolled paths."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from hjbridge.hjb.desirability import PanelValue, solve_panels
+from hjbridge.hjb.first_exit import FirstExit
 from hjbridge.hjb.importance import HopfColeEstimate, hopf_cole_estimate
+from hjbridge.hjb.path_integral import PathIntegral
 from hjbridge.hjb.problem import ControlProblem
 from hjbridge.hjb.residual import hjb_residual
+from hjbridge.hjb.simulate import Feedback
 from hjbridge.hjb.solution import Solution
-from hjbridge.hjb.temperature import temperature
+from hjbridge.hjb.temperature import check_points, temperature
 
-__all__ = ["HopfCole", "HopfColeEstimate", "check_points", "hopf_cole_estimate", "temperature"]
+__all__ = ["HopfCole", "HopfColeEstimate", "hopf_cole_estimate", "temperature"]
 
 # nodes along each axis, by the number of Brownian motions, and how many standard deviations they reach
 NODES = {1: 160, 2: 80, 3: 40}
@@ -27,37 +30,50 @@ CHUNK = 2**20
 
 @dataclass(frozen=True)
 class HopfCole:
-    """V = -lam ln E[e^(-(int l dt + Phi)/lam)] over uncontrolled paths, without sampling.
+    """V = -lam ln E[e^(-(int l dt + Phi)/lam)] over uncontrolled paths, without sampling unless paths are given.
 
-    Two routes, by what the problem is. Without drift and running cost and with constant sigma, up to three Brownian
-    motions: the trapezoidal rule for V = -lam ln E[e^(-Phi(x + sigma sqrt(T - t) Z)/lam)], at every x; it converges
-    exponentially where Phi is analytic. Otherwise in one dimension, with coefficients free of time: Chebyshev
-    collocation of the linear equation, on `problem.box`. More dimensions: `PathIntegral`; first exit: `FirstExit`.
+    Without drift and running cost and with constant sigma, up to three Brownian motions: the trapezoidal rule for
+    V = -lam ln E[e^(-Phi(x + sigma sqrt(T - t) Z)/lam)], at every x; it converges exponentially where Phi is analytic.
+    Otherwise in one dimension, with coefficients free of time: Chebyshev collocation of the linear equation, on
+    `problem.box`. First exit without horizon: one sparse linear system, `FirstExit`. With paths, in any dimension:
+    Monte Carlo, `PathIntegral`. The method of a solution is the one that has solved it.
 
-    Attributes: nodes, for each axis; None takes 160, 80 or 40 for the first route in 1, 2 or 3 dimensions, 220 for the
-        second. padding, the margin around the box for the second; None takes what its paths need.
+    Attributes:
+        nodes: for each axis; None takes 160, 80 or 40 for the trapezoidal rule in 1, 2 or 3 dimensions, 220 for
+            collocation, 401 or 101 in 1 or 2 dimensions for a first exit.
+        padding: the margin around the box for collocation; None takes what its paths need.
+        paths, steps, guide: of `PathIntegral`.
     """
 
     nodes: int | None = None
     padding: float | None = None
+    paths: int | None = None
+    steps: int = 50
+    guide: Feedback | None = None
 
     def __post_init__(self) -> None:
         if self.nodes is not None and self.nodes < 8:
             raise ValueError(f"nodes must be at least 8, got {self.nodes}")
         if self.padding is not None and not self.padding > 0:
             raise ValueError(f"padding must be positive, got {self.padding}")
+        if self.paths is None and self.guide is not None:
+            raise ValueError("paths must be given with a guide, got None")
 
     def solve(self, problem: ControlProblem, seed: int = 0) -> Solution:
-        """Solve the problem; nothing is random.
+        """Solve the problem; nothing is random without paths.
 
         The history has one entry: lam and, in "error", what is left of the HJB equation at 200 points, relative to its
         largest term (collocation), or the largest change of V at 32 points against half the nodes (trapezoidal rule).
         Raises: ValueError if the problem is not linearly solvable (names the largest deviation) or of another class.
         """
+        if self.paths is not None:
+            return PathIntegral(self.paths, self.steps, self.guide).solve(problem, seed)
+        if problem.horizon is None:
+            return FirstExit(self.nodes).solve(problem, seed)
+        if problem.inside is not None:
+            raise ValueError("inside must be None with a horizon for HopfCole, got a domain: use Grid")
         x, t = check_points(problem)
         temp = temperature(problem, x, t)
-        if problem.horizon is None or problem.inside is not None:
-            raise ValueError("problem must have a horizon and no exit for HopfCole, got another: use FirstExit")
         settings: dict[str, Any] = {"temperature": temp}
         if _is_gaussian(problem, x, t):
             n, x, t = self.nodes or NODES[problem.noise(x, t).shape[-1]], x[:32], t[:32]
@@ -92,18 +108,6 @@ class HopfCole:
         return Solution(problem, "HopfCole", lambda x, t: _gaussian(problem, temp, nodes, x, t), settings=settings)
 
 
-def check_points(problem: ControlProblem, n: int = 200) -> tuple[Tensor, Tensor]:
-    """Points (n, d) of the box, or where paths start, or around the origin, and times (n,), always the same."""
-    generator = torch.Generator().manual_seed(0)
-    share = torch.rand(n, problem.dim, generator=generator, dtype=torch.float64)
-    t = torch.rand(n, generator=generator, dtype=torch.float64) * (problem.horizon or 1.0)
-    if problem.box is not None:
-        low, high = (end.double() for end in problem.box)
-        return low + (high - low) * share, t
-    x = 2 * share - 1 if problem.initial is None else problem.initial(n, generator).double()
-    return x, t
-
-
 def _is_gaussian(problem: ControlProblem, x: Tensor, t: Tensor) -> bool:
     sigma = problem.noise(x, t)
     still = not bool(problem.drift(x, t).any())
@@ -130,9 +134,7 @@ def _gaussian(problem: ControlProblem, temp: float, nodes: int, x: Tensor, t: Te
         total = torch.logsumexp(log_weight - cost / temp, 1)
         beyond = torch.logsumexp((log_weight - cost / temp)[:, edge], 1) - total
         if bool((beyond > -25).any()):
-            raise FloatingPointError(
-                f"paths that matter lie over {REACH:g} deviations away: use PathIntegral with a guide"
-            )
+            raise FloatingPointError(f"paths that matter lie over {REACH:g} deviations away: give paths and a guide")
         found.append(-temp * total)
     return torch.cat(found).to(x.dtype)
 
@@ -141,7 +143,7 @@ def _check_line(problem: ControlProblem, x: Tensor) -> None:
     if problem.dim != 1 or problem.box is None or problem.periodic:
         raise ValueError(
             f"problem must be free of drift and running cost with at most 3 noises, or have one state with a box, got "
-            f"{problem.dim} states: use PathIntegral"
+            f"{problem.dim} states: give paths"
         )
     assert problem.horizon is not None
     now, later = x.new_zeros(()), x.new_full((), 0.7 * problem.horizon)
@@ -149,4 +151,4 @@ def _check_line(problem: ControlProblem, x: Tensor) -> None:
     same &= torch.equal(problem.noise(x, now), problem.noise(x, later))
     same &= problem.running_cost is None or torch.equal(problem.running_cost(x, now), problem.running_cost(x, later))
     if not same:
-        raise ValueError("drift, dispersion and running_cost must not depend on time for HopfCole: use PathIntegral")
+        raise ValueError("drift, dispersion and running_cost must not depend on time for HopfCole: give paths")

@@ -155,6 +155,25 @@ def advantage_by_difference(step: Step, x: float, u: float, P: float, c: float) 
     return (Q - (P * x**2 / 2 + c)) / dt
 
 
+def rounding_errors(problem: ControlProblem, octaves: int = 20) -> dict[str, dict[int, float]]:
+    """Error of P_dt from the limit P, for both forms of the equation in both precisions, with exact steps.
+
+    Args: problem, as for `held`, with its exact solution. octaves: the steps are 2^-1 to 2^-(octaves + 1).
+    Returns: bellman_32, bellman_64, rates_32, rates_64 -> {k: rms over 16 steps from 2^-k down to 2^-(k + 1)}.
+    """
+    assert problem.exact is not None
+    P = problem.exact.gradient(torch.ones(1, 1, dtype=torch.float64)).item()
+    k = torch.arange(1, octaves + 1, dtype=torch.float64)
+    steps = 2.0 ** -(k[:, None] + torch.arange(16) / 16).flatten()
+    found = {}
+    for form, solve in (("bellman", solve_bellman), ("rates", solve_rates)):
+        for bits, dtype in ((32, torch.float32), (64, torch.float64)):
+            miss = solve(held(problem, steps.to(dtype))).P.double() - P
+            rms = miss.reshape(octaves, 16).square().mean(1).sqrt()
+            found[f"{form}_{bits}"] = dict(enumerate(rms.tolist(), start=1))
+    return found
+
+
 def _cost_rate(step: Step, x: float, u: float) -> Tensor:
     return (step.state * x**2 + 2 * step.cross * x * u + step.control * u**2) / 2 + step.constant
 

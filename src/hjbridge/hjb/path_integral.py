@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hjbridge.hjb.hopf_cole import check_points
 from hjbridge.hjb.importance import HopfColeEstimate, girsanov, log_mean, log_step
 from hjbridge.hjb.problem import ControlProblem, Time
 from hjbridge.hjb.simulate import Feedback
 from hjbridge.hjb.solution import Solution
-from hjbridge.hjb.temperature import temperature
+from hjbridge.hjb.temperature import check_points, temperature
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class ControlProblem:
         sense: "min", or "max" where every cost is a reward.
         initial: (n, generator) -> (n, d), where paths start. box: lowest and highest state, each (d,), where the
             problem is of interest: the default domain of a grid. periodic: axes of `box` that close on themselves.
+        grid: arguments that `Grid()` takes for this problem in place of its own defaults.
         linear_quadratic: matrices, if it is such a problem. exact: a `Solution` in closed form or by quadrature.
         states, actions: names with units, for figures. arguments: how `hjbridge.hjb.problems.NAME` was called.
     Raises: ValueError, naming the argument, the value and what is accepted.
@@ -88,6 +89,7 @@ class ControlProblem:
     initial: Callable[[int, torch.Generator | None], Tensor] | None = None
     box: tuple[Tensor, Tensor] | None = None
     periodic: tuple[int, ...] = ()
+    grid: Mapping[str, Any] = field(default_factory=dict)
     linear_quadratic: LinearQuadratic | None = None
     exact: Solution | None = None
     states: tuple[str, ...] = ()

@@ -99,6 +99,35 @@ def hjb_residual(
     return (residual, parts) if terms else residual
 
 
+class SignTest(NamedTuple):
+    """What the equation says of an exact solution: its largest residual, and the least after the flip of one sign.
+
+    Both are relative to the largest term at each point; the second is the largest over the points, for the term whose
+    sign matters least.
+    """
+
+    residual: float
+    flipped: float
+
+
+def sign_test(
+    problem: ControlProblem, low: float, high: float, points: int, generator: torch.Generator | None = None
+) -> SignTest:
+    """Put the exact solution into its equation, as it is and with the sign of one term after the other flipped.
+
+    Args: low, high: every coordinate of the points is uniform between them; times are uniform on the first nine tenths
+        of the horizon, since a payoff with a kink has no derivative at the end. points: their number.
+    Raises: ValueError for a problem without exact solution.
+    """
+    if problem.exact is None:
+        raise ValueError(f"problem must have an exact solution, got {problem.name!r} without")
+    x = low + (high - low) * torch.rand(points, problem.dim, generator=generator, dtype=torch.float64)
+    t = 0.9 * (problem.horizon or 0.0) * torch.rand(points, generator=generator, dtype=torch.float64)
+    residual, terms = hjb_residual(problem, problem.exact.value, x, t, terms=True)
+    flips = [((residual - 2 * term) / terms.scale()).abs().max().item() for term in terms if bool(term.any())]
+    return SignTest((residual / terms.scale()).abs().max().item(), min(flips))
+
+
 def _control_term(problem: ControlProblem, x: Tensor, t: Tensor, u: Tensor, p: Tensor) -> Tensor:
     if problem.controls == 0:
         return torch.zeros_like(p[:, 0])

@@ -115,15 +115,18 @@ class Method(Protocol):
 def solve(problem: ControlProblem, method: Method, seed: int = 0) -> Solution:
     """Solve a problem by a method; the solution's `meta` tells method, seed, CPU seconds and versions.
 
+    Its `method` is the class that solved it, which is another one where a method hands the problem on.
+
     Raises: ValueError if the method does not cover the problem (says which does).
     """
     start = time.process_time()
     found = method.solve(problem, seed)
+    name = type(method).__name__ if found.method == "exact" else found.method
     meta = {
-        "method": type(method).__name__, "seed": seed, "seconds": round(time.process_time() - start, 4),
+        "method": name, "seed": seed, "seconds": round(time.process_time() - start, 4),
         "torch": torch.__version__.split("+")[0],
     }  # fmt: skip
-    return replace(found, method=type(method).__name__, meta={**meta, **found.meta})
+    return replace(found, method=name, meta={**meta, **found.meta})
 
 
 def load(path: str | Path, problem: ControlProblem | None = None) -> Solution:

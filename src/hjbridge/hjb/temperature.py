@@ -43,6 +43,18 @@ def temperature(problem: ControlProblem, x: Tensor, t: Time = 0.0) -> float:
     return lam
 
 
+def check_points(problem: ControlProblem, n: int = 200) -> tuple[Tensor, Tensor]:
+    """Points (n, d) of the box, or where paths start, or around the origin, and times (n,), always the same."""
+    generator = torch.Generator().manual_seed(0)
+    share = torch.rand(n, problem.dim, generator=generator, dtype=torch.float64)
+    t = torch.rand(n, generator=generator, dtype=torch.float64) * (problem.horizon or 1.0)
+    if problem.box is not None:
+        low, high = (end.double() for end in problem.box)
+        return low + (high - low) * share, t
+    x = 2 * share - 1 if problem.initial is None else problem.initial(n, generator).double()
+    return x, t
+
+
 def _control_cost(problem: ControlProblem) -> Tensor:
     """R, after refusing every problem that Hopf and Cole's transform does not make linear."""
     refused = {

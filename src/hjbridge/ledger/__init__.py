@@ -3,7 +3,7 @@
 from hjbridge.ledger.files import LedgerError
 from hjbridge.ledger.profile import Profile, setup
 from hjbridge.ledger.results import Result, all_results, result
-from hjbridge.ledger.session import record
+from hjbridge.ledger.session import record, record_all
 from hjbridge.ledger.verdicts import ClaimError, Verdict, verdict, verdict_table
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Verdict",
     "all_results",
     "record",
+    "record_all",
     "result",
     "setup",
     "verdict",

@@ -7,7 +7,7 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,36 @@ def record(
         del session.results[id]
         raise
     return replace(entry, run=session.run())
+
+
+def record_all(
+    prefix: str, values: Mapping[Any, Any], references: Any = None, *, rtol: float | None = None, **common: Any
+) -> list[Result]:  # fmt: skip
+    """Put several numbers on record of which the same is to be said.
+
+    record_all("ch05.gap", {"ode": 0.1, "sde": {100: 0.3, 400: 0.2}}) records ch05.gap_ode, ch05.gap_sde_100 and
+    ch05.gap_sde_400; with the prefix "ch05" they are ch05.ode and so on.
+
+    Args: prefix: where the ids begin. values: name to what `record` takes as a value, or to a further mapping.
+        references: name to reference, where there is one, or one for all. rtol: tolerance relative to the references.
+        common: further arguments of `record`; one that is a mapping, such as unit={"time": "s"}, is looked up by name.
+    Returns: the results, in the order of the values. Raises: as `record`.
+    """
+    shared = common | {"reference": references}
+    found: list[Result] = []
+    for name, value in values.items():
+        id = f"{prefix}_{name}" if "." in prefix else f"{prefix}.{name}"
+        own: dict[str, Any] = {
+            key: given.get(name) if isinstance(given, Mapping) else given for key, given in shared.items()
+        }
+        own = {key: given for key, given in own.items() if given is not None}
+        if isinstance(value, Mapping):
+            found += record_all(id, value, own.pop("reference", None), rtol=rtol, **own)
+            continue
+        if rtol is not None and "reference" in own:
+            own["tolerance"] = rtol * abs(own["reference"])
+        found.append(record(id, value, **own))
+    return found
 
 
 def mean_and_error(values: Sequence[Any], least: int) -> tuple[float, float | None]:

@@ -1,6 +1,6 @@
 """Denoisers: networks, losses, time grids, sampling rules and checkpoints."""
 
-from hjbridge.score.bound import variational_bound
+from hjbridge.score.bound import bound_gap, noise_weights, prior_kl, variational_bound
 from hjbridge.score.checkpoint import load
 from hjbridge.score.denoiser import Denoiser, NoisePredictor
 from hjbridge.score.empirical import EmpiricalDenoiser
@@ -19,6 +19,7 @@ __all__ = [
     "ResidualMLP",
     "UNet",
     "ancestral",
+    "bound_gap",
     "ddim",
     "denoising_loss",
     "dpmpp2m",
@@ -28,6 +29,8 @@ __all__ = [
     "load_published",
     "loss_weight",
     "noise_levels",
+    "noise_weights",
+    "prior_kl",
     "sample",
     "sde_dpmpp2m",
     "time_grid",

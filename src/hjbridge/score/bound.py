@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hjbridge.sde import DDPM, GaussianMixture
+from hjbridge.sde import DDPM, GaussianMixture, Process
 
 
 class Bound(NamedTuple):
@@ -21,6 +21,31 @@ class Bound(NamedTuple):
     def total(self) -> float:
         """The bound itself."""
         return (self.prior + self.steps.sum() + self.decoder).item()
+
+
+def prior_kl(process: Process, moment: float) -> Tensor:
+    """What is lost because the process does not quite end in noise: L_N per dimension, in nats.
+
+        L_N = E KL(q(x_N | x_0) || N(0, 1)) = (alpha_N^2 E x_0^2 + sigma_N^2 - 1 - log sigma_N^2) / 2
+
+    Args: process; moment, the mean square E x_0^2 of one coordinate of the data. Returns: 0-d, float64.
+    """
+    alpha2, sigma2 = process.alpha(1.0) ** 2, process.sigma2(torch.tensor(1.0, dtype=torch.float64))
+    # L_N = (alpha_N^2 E x_0^2 + sigma_N^2 - 1 - log sigma_N^2) / 2
+    return (alpha2 * moment + (sigma2 - 1) - sigma2.log()) / 2
+
+
+def noise_weights(chain: DDPM) -> Tensor:
+    """Weights of the bound on the squared error of the noise, (N - 1,) for k = 2 .. N; `L_simple` has ones instead.
+
+        L_(k-1) = (snr_(k-1) - snr_k) / (2 snr_k)  E |eps - eps_theta(x_k)|^2,        snr = alpha^2 / sigma^2
+
+    Source: Ho et al. 2020, eq. 12, which writes the weight as beta^2 / (2 tilde beta (1 - beta) (1 - bar alpha)).
+    """
+    times = torch.arange(1, len(chain.betas) + 1, dtype=torch.float64) / len(chain.betas)
+    snr = 1 / chain.ratio(times) ** 2
+    # (snr_(k-1) - snr_k) / (2 snr_k)
+    return -snr.diff() / (2 * snr[1:])
 
 
 def variational_bound(chain: DDPM, mixture: GaussianMixture, x: Tensor) -> Bound:
@@ -42,7 +67,21 @@ def variational_bound(chain: DDPM, mixture: GaussianMixture, x: Tensor) -> Bound
     # E |x_0 - D|^2 = E x_0^2 - E D^2
     error, snr = moment - torch.trapezoid(p * d**2, x), bar / (1 - bar)
     return Bound(
-        prior=(bar[-1] * moment - bar[-1] - torch.log1p(-bar[-1])) / 2,
+        prior=prior_kl(chain, moment),
         steps=-snr.diff() / 2 * error[1:],
         decoder=(math.log(2 * math.pi) - snr[0].log() + snr[0] * error[0]) / 2,
     )
+
+
+def bound_gap(bar: Tensor, mixture: GaussianMixture, x: Tensor) -> float:
+    """What the bound loses against the entropy of the data, in nats, for a mixture and its exact denoiser.
+
+        gap = bound - (-int p log p dx)
+
+    Args: bar (N,), alpha_k^2 for k = 1 .. N, descending in (0, 1); mixture and x as in `variational_bound`.
+    """
+    # beta_k = 1 - alpha_k^2 / alpha_(k-1)^2
+    chain = DDPM(1 - bar / torch.cat([torch.ones_like(bar[:1]), bar[:-1]]))
+    log_p = mixture.log_prob(x[:, None])
+    # bound + int p log p dx
+    return variational_bound(chain, mixture, x).total() + torch.trapezoid(log_p.exp() * log_p, x).item()

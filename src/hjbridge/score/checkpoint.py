@@ -37,7 +37,7 @@ def build(spec: Mapping[str, Any]) -> Denoiser | NoisePredictor:
     else:
         raise ValueError(f"network must be 'unet' or 'mlp', got {spec['network']!r}")
     if spec["prediction"] == "noise":
-        return NoisePredictor(network, DDPM.linear())
+        return NoisePredictor(network, DDPM.linear(), classes=classes)
     if spec["prediction"] != "edm":
         raise ValueError(f"prediction must be 'edm' or 'noise', got {spec['prediction']!r}")
     return Denoiser(

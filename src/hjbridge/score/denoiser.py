@@ -56,8 +56,7 @@ class Denoiser(nn.Module, PosteriorMean):
         """
         if self.shape is not None and tuple(x.shape[1:]) != tuple(self.shape):
             raise ValueError(f"x must have shape (batch, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
-        if not bool(x.isfinite().all()):
-            raise ValueError("x must be finite, got NaN or infinity")
+        check_finite(x)
         t = as_time(t)
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         level = (sigma.log() - self.process.log_alpha(t)) / 4
@@ -69,24 +68,12 @@ class Denoiser(nn.Module, PosteriorMean):
         out = self.sigma_data * sigma * variance.rsqrt()
         scaled = broadcast(variance.rsqrt(), x) * x
         level = level.to(x).expand(len(x))
-        return broadcast(skip, x) * x + broadcast(out, x) * self.network(scaled, level, self.labels(label, x))
+        return broadcast(skip, x) * x + broadcast(out, x) * self.network(
+            scaled, level, network_labels(label, x, self.classes)
+        )
 
     # nn.Module's call runs hooks and forward; PosteriorMean's views use it through self(...)
     __call__ = nn.Module.__call__
-
-    def labels(self, label: Tensor | None, x: Tensor) -> Tensor | None:
-        """Labels as the network wants them: None for an unconditional network, `classes` where there is no label."""
-        if self.classes == 0:
-            if label is not None:
-                raise ValueError(f"label must be None for a network without classes, got {tuple(label.shape)} labels")
-            return None
-        if label is None:
-            return torch.full((len(x),), self.classes, device=x.device)
-        if label.shape != (len(x),) or label.is_floating_point():
-            raise ValueError(f"label must be integers of shape ({len(x)},), got {label.dtype} {tuple(label.shape)}")
-        if bool(((label < 0) | (label > self.classes)).any()):
-            raise ValueError(f"label must lie in [0, {self.classes}], got {label.min()} to {label.max()}")
-        return label.to(x.device)
 
     def to_pixels(self, x: Tensor) -> Tensor:
         """Pixels in [0, 1] from data: clip(pixel_mean + pixel_std x)."""
@@ -101,22 +88,46 @@ class NoisePredictor(nn.Module, PosteriorMean):
     """E[x_0 | x_t] from a network that predicts noise at the steps of a DDPM chain: D = (x - sigma eps) / alpha.
 
     Args: network(x, k, label) with k = N t - 1 counted from 0, as the published DDPM weights expect; process a DDPM
-    chain of N steps (Ho et al. 2020, eq. 15).
+    chain of N steps (Ho et al. 2020, eq. 15); classes, the number of labels the network knows.
     """
 
-    def __init__(self, network: nn.Module, process: Process, steps: int = 1000) -> None:
+    def __init__(self, network: nn.Module, process: Process, steps: int = 1000, *, classes: int = 0) -> None:
         super().__init__()
         self.network = network
         self.process = process
         self.steps = steps
+        self.classes = classes
 
     def forward(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         """Posterior mean of x_0; x (batch, *shape), t number or (batch,) in [1/N, 1]; returns the shape of x."""
+        check_finite(x)
         t = as_time(t)
         if bool((t * self.steps < 1 - 1e-6).any()):
             raise ValueError(f"t must be at least 1/{self.steps}, got {t.min().item():g}")
-        noise = self.network(x, (t * self.steps - 1).to(x).expand(len(x)), label)
+        step = (t * self.steps - 1).to(x).expand(len(x))
+        noise = self.network(x, step, network_labels(label, x, self.classes))
         # D = (x - sigma eps) / alpha
         return (x - broadcast(self.process.sigma(t), x) * noise) / broadcast(self.process.alpha(t), x)
 
     __call__ = nn.Module.__call__
+
+
+def network_labels(label: Tensor | None, x: Tensor, classes: int) -> Tensor | None:
+    """Labels as a network wants them: None for an unconditional one, `classes` where there is no label."""
+    if classes == 0:
+        if label is not None:
+            raise ValueError(f"label must be None for a network without classes, got {tuple(label.shape)} labels")
+        return None
+    if label is None:
+        return torch.full((len(x),), classes, device=x.device)
+    if label.shape != (len(x),) or label.is_floating_point():
+        raise ValueError(f"label must be integers of shape ({len(x)},), got {label.dtype} {tuple(label.shape)}")
+    if bool(((label < 0) | (label > classes)).any()):
+        raise ValueError(f"label must lie in [0, {classes}], got {label.min()} to {label.max()}")
+    return label.to(x.device)
+
+
+def check_finite(x: Tensor) -> None:
+    """Refuse NaN and infinity, which a network would spread over its whole output."""
+    if not bool(x.isfinite().all()):
+        raise ValueError("x must be finite, got NaN or infinity")

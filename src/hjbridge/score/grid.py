@@ -16,7 +16,7 @@ def time_grid(
     n: int,
     kind: str = "karras",
     *,
-    ratio_max: float = 80.0,
+    ratio_max: float = 160.0,
     ratio_min: float = 0.02,
     rho: float = 7.0,
 ) -> Tensor:

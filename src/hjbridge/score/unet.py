@@ -20,21 +20,30 @@ def sinusoidal(level: Tensor, size: int) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """x -> shortcut(x) + conv(silu(norm(conv(silu(norm x)) + embedding))), the block of DDPM."""
+    """x -> shortcut(x) + conv(silu(norm(conv(silu(norm x)) + shift))), the block of DDPM.
 
-    def __init__(self, inner: int, outer: int, embedding: int, groups: int, dropout: float) -> None:
+    With `scale`, ... + conv(silu((1 + scale) norm(conv(silu(norm x))) + shift)) (Dhariwal and Nichol 2021, section 3).
+    """
+
+    def __init__(self, inner: int, outer: int, embedding: int, groups: int, dropout: float, scale: bool) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, inner, eps=1e-6)
         self.conv1 = nn.Conv2d(inner, outer, 3, padding=1)
-        self.shift = nn.Linear(embedding, outer)
+        self.scale = scale
+        self.shift = nn.Linear(embedding, 2 * outer if scale else outer)
         self.norm2 = nn.GroupNorm(groups, outer, eps=1e-6)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
         self.shortcut = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x))) + self.shift(embedding)[:, :, None, None]
-        return self.shortcut(x) + self.conv2(self.dropout(F.silu(self.norm2(h))))
+        h, shift = self.conv1(F.silu(self.norm1(x))), self.shift(embedding)[:, :, None, None]
+        if self.scale:
+            scale, shift = shift.chunk(2, dim=1)
+            h = (1 + scale) * self.norm2(h) + shift
+        else:
+            h = self.norm2(h + shift)
+        return self.shortcut(x) + self.conv2(self.dropout(F.silu(h)))
 
 
 class Attention(nn.Module):
@@ -85,6 +94,7 @@ class UNet(nn.Module):
         classes: number of labels (0: unconditional); label `classes` means none.
         groups: groups of the normalisation. dropout: probability in the blocks.
         level_scale: factor on the level before its sinusoidal features (1 for DDPM's step index).
+        scale: let level and label scale the features of each block as well as shift them.
 
     The defaults are the CIFAR-10 network of DDPM. Called with x (batch, image_channels, size, size) and level (batch,).
     """
@@ -103,6 +113,7 @@ class UNet(nn.Module):
         groups: int = 32,
         dropout: float = 0.0,
         level_scale: float = 1.0,
+        scale: bool = False,
     ) -> None:
         super().__init__()
         factor = patch * 2 ** (len(multipliers) - 1)
@@ -115,7 +126,7 @@ class UNet(nn.Module):
         widths = [channels * m for m in multipliers]
 
         def block(inner: int, outer: int) -> ResidualBlock:
-            return ResidualBlock(inner, outer, width, groups, dropout)
+            return ResidualBlock(inner, outer, width, groups, dropout, scale)
 
         def attend(channels: int, height: int) -> nn.Module:
             return Attention(channels, groups) if height in attention else nn.Identity()

@@ -133,21 +133,10 @@ def test_uncertain_volatility_brackets_every_volatility():
     assert solve(one, Grid(301, 60)).value(spot).item() == pytest.approx(3.5254, abs=3e-3)
 
 
-def test_moon_landing_by_default_and_on_axes_that_fit_its_curve():
-    problem = problems.moon_landing(1.62, 4.0)
-    start = unit([1000.0, -20.0], [1000.0, -50.0])
-    truth = problem.exact.value(start)
-    assert truth[0].item() == pytest.approx(78.215389)
-    found = solve(problem, Grid(points=81))
-    assert found.meta["scheme"] == "cubic"
-    excess = found.value(start) / truth - 1
-    assert excess.min() > 0 and excess.max() < 0.035
-    k = torch.linspace(0, 1, 81, dtype=D)
-    # heights that grow like the square of speeds put the switching curve on the diagonal
-    fitted = solve(problem, Grid(axes=(1500 * k**2, problem.box[0][1].item() * k.flip(0)), steps=4))
-    excess = fitted.value(start) / truth - 1
-    assert excess.min() > 0 and excess.max() < 0.012
-    assert fitted.control(unit([1000.0, -20.0], [30.0, -20.0])).flatten().tolist() == [0.0, 4.0]
+def test_a_grid_with_arguments_of_its_own_ignores_those_of_the_problem():
+    problem = dataclasses.replace(free(), grid={"points": 7, "steps": 5})
+    assert solve(problem, Grid()).meta["shape"] == [7, 7] and solve(problem, Grid()).meta["steps"] == 5
+    assert solve(problem, Grid(points=9)).meta["shape"] == [9, 9]
 
 
 def run(scheme, problem, **options):
@@ -273,7 +262,8 @@ def test_states_outside_and_grids_too_large_are_refused():
     ("options", "message"),
     [
         ({"points": 2}, "points must be at least 4 on each of the 2 axes, got 2"),
-        ({"steps": 2}, "steps must be at least 3, got 2"),
+        ({"steps": 2}, "steps must be a whole number and at least 3, got 2"),
+        ({"steps": 4.5}, "steps must be a whole number and at least 3, got 4.5"),
         ({"scheme": "weno"}, "scheme must be one of upwind, hybrid, central, semi-lagrangian, cubic, got 'weno'"),
         ({"controls": 1}, "controls must be at least 2, got 1"),
     ],

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from hjbridge.hjb import ControlProblem, HopfCole, hjb_residual, load, solve, temperature
+from hjbridge.hjb import ControlProblem, HopfCole, PathIntegral, hjb_residual, load, solve, temperature
 from hjbridge.hjb.problems import double_well, han_jentzen_e, lqg
 
 LAM = 0.6
@@ -188,16 +188,37 @@ def test_gaussian_solution_comes_back(tmp_path):
     assert torch.equal(load(solution.save(tmp_path / "two")).value(x, t), solution.value(x, t))
 
 
+def test_paths_and_exits_are_solved_by_the_methods_for_them(tmp_path):
+    problem, x = gaussian(), points(2, 3)[0]
+    guide = lambda x, t: -0.1 * (x @ B)  # noqa: E731
+    sampled = solve(problem, HopfCole(paths=64, steps=7, guide=guide), seed=3)
+    assert torch.equal(sampled.value(x), solve(problem, PathIntegral(64, 7, guide), seed=3).value(x))
+    assert sampled.method == "PathIntegral"
+    # V is what both exits of [-1, 1] cost
+    exits = line()
+    exits = dataclasses.replace(
+        exits, horizon=None, terminal_cost=None, running_cost=None, linear_quadratic=None, exact=None,
+        inside=lambda x: x[:, 0].abs() < 1, exit_cost=lambda x, t: torch.full_like(x[:, 0], 0.75),
+    )  # fmt: skip
+    found = solve(exits, HopfCole(nodes=51))
+    assert found.method == "FirstExit" and found.tensors["table"].shape == (51,)
+    again = load(found.save(tmp_path / "exits"), exits)
+    assert torch.equal(again.value(x[:, :1]), found.value(x[:, :1])) and again.meta["method"] == "FirstExit"
+    torch.testing.assert_close(found.value(x[:, :1] / 2), torch.full((3,), 0.75).double(), rtol=1e-12, atol=0)
+
+
 def test_refuses_what_quadrature_does_not_cover():
-    with pytest.raises(ValueError, match="got 2 states: use PathIntegral"):
+    with pytest.raises(ValueError, match="got 2 states: give paths"):
         solve(gaussian(drift=lambda x, t: -x), HopfCole())
-    with pytest.raises(ValueError, match="got 4 states: use PathIntegral"):
+    with pytest.raises(ValueError, match="got 4 states: give paths"):
         solve(han_jentzen_e(4, 1.0), HopfCole())
     with pytest.raises(ValueError, match="must not depend on time"):
         solve(dataclasses.replace(line(), drift=lambda x, t: -t * x), HopfCole())
     ended = gaussian(inside=lambda x: x[:, 0] < 1, exit_cost=lambda x, t: x[:, 0])
-    with pytest.raises(ValueError, match="use FirstExit"):
+    with pytest.raises(ValueError, match="inside must be None with a horizon for HopfCole, got a domain: use Grid"):
         solve(ended, HopfCole())
+    with pytest.raises(ValueError, match="paths must be given with a guide, got None"):
+        HopfCole(guide=lambda x, t: x)
     with pytest.raises(ValueError, match="nodes must resolve the solution"):
         solve(double_well(), HopfCole(nodes=24))
     steep = gaussian(terminal_cost=lambda x: -20 * x[:, 0])

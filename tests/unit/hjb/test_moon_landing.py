@@ -8,7 +8,7 @@ import sympy
 import torch
 from scipy.optimize import linprog
 
-from hjbridge.hjb import hjb_residual, load, simulate
+from hjbridge.hjb import Grid, hjb_residual, load, simulate, solve
 from hjbridge.hjb.problems import moon_landing, soft_landing
 
 G, U = 1.62, 4.0
@@ -166,6 +166,19 @@ def test_starts_can_land_and_the_box_holds_their_paths():
     assert len(inside) > 100
     fastest = [soft_landing(G, U, *row).ignition_speed for row in inside.tolist()]
     assert max(fastest) <= -low[1].item()
+
+
+def test_the_default_grid_follows_the_curve():
+    start = states([1000.0, -20.0], [1000.0, -50.0], [500.0, -15.0])
+    found, fitted = solve(PROBLEM, Grid()), PROBLEM.grid["axes"]
+    assert found.meta["scheme"] == "cubic" and found.meta["shape"] == [241, 241]
+    assert found.control(states([1000.0, -20.0], [30.0, -20.0])).flatten().tolist() == [0.0, 4.0]
+    half = Grid(axes=[axis[::2] for axis in fitted], steps=PROBLEM.grid["steps"] / 2)
+    others = (solve(PROBLEM, half), solve(PROBLEM, Grid(points=81)))
+    excess, twice, even = (s.value(start) / PROBLEM.exact.value(start) - 1 for s in (found, *others))
+    assert excess.min() > 0 and excess.max() < 1.6e-3
+    assert (twice / excess).tolist() == pytest.approx([2.0] * 3, abs=0.05)
+    assert (even > 10 * excess).all()
 
 
 def test_save_and_load(tmp_path):

@@ -2,9 +2,10 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 
-from hjbridge.score import variational_bound
-from hjbridge.sde import DDPM, GaussianMixture
+from hjbridge.score import bound_gap, noise_weights, prior_kl, variational_bound
+from hjbridge.sde import DDPM, VE, VP, GaussianMixture
 
 X = torch.linspace(-9, 9, 1201, dtype=torch.float64)
 VARIANCE, MEAN = 0.3, 0.5
@@ -38,15 +39,36 @@ def test_the_bound_of_a_gaussian_is_the_sum_of_its_divergences():
 
 def test_the_bound_is_above_the_entropy_and_closes_with_steps_even_in_log_snr():
     mixture = GaussianMixture([0.3, 0.7], [[-2.0], [1.5]], [[[0.25]], [[0.16]]])
-    log_p = mixture.log_prob(X[:, None])
-    entropy = -torch.trapezoid(log_p.exp() * log_p, X).item()
     gaps = []
     for n in (40, 80):
         bar = torch.sigmoid(torch.linspace(math.log(1e4), math.log(4e-5), n, dtype=torch.float64))
-        betas = 1 - bar / torch.cat([bar.new_ones(1), bar[:-1]])
-        gaps.append(variational_bound(DDPM(betas), mixture, X).total() - entropy)
+        gaps.append(bound_gap(bar, mixture, X))
     assert 0 < gaps[1] < gaps[0]
     assert math.log2(gaps[0] / gaps[1]) == pytest.approx(1, abs=0.15)
+
+
+def test_the_gap_of_a_gaussian_is_the_bound_of_its_chain_less_its_entropy():
+    chain, mixture = DDPM.linear(20, 0.02, 0.5), GaussianMixture([1.0], [[MEAN]], [[[VARIANCE]]])
+    bar = chain.alpha(torch.arange(1, 21, dtype=torch.float64) / 20) ** 2
+    expected = gaussian_bound(chain, VARIANCE, MEAN).item() - math.log(2 * math.pi * math.e * VARIANCE) / 2
+    assert bound_gap(bar, mixture, X) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("process", [DDPM.linear(), VP(), VE(sigma_max=2.0)])
+def test_what_the_end_loses_is_the_mean_divergence_from_the_prior(process):
+    x0 = torch.tensor([-0.7, 0.1, 1.2], dtype=torch.float64)
+    ends = Normal(process.alpha(1.0) * x0, process.sigma(1.0))
+    expected = kl_divergence(ends, Normal(torch.zeros_like(x0), 1.0)).mean()
+    torch.testing.assert_close(prior_kl(process, x0.square().mean().item()), expected, rtol=1e-9, atol=1e-15)
+
+
+def test_the_weights_on_the_noise_are_those_of_the_published_loss():
+    chain = DDPM.linear(50, 0.01, 0.2)
+    beta, bar = chain.betas, (1 - chain.betas).cumprod(0)
+    tilde = (1 - bar[:-1]) / (1 - bar[1:]) * beta[1:]
+    # Ho et al. 2020, eq. 12
+    published = beta[1:] ** 2 / (2 * tilde * (1 - beta[1:]) * (1 - bar[1:]))
+    torch.testing.assert_close(noise_weights(chain), published)
 
 
 def test_a_plane_is_refused():

@@ -190,10 +190,14 @@ def test_noise_predictor_is_the_formula_of_ddpm(plain, t):
 def test_noise_predictor_views_steps_and_labels(plain):
     chain = DDPM(torch.linspace(0.05, 0.2, 10, dtype=torch.float64))
     network, x, label = plain(lambda x, level, label: 0.5 * x), points(4, 2), torch.tensor([1, 2, 3, 4])
-    denoiser = NoisePredictor(network, chain, steps=10)
+    denoiser = NoisePredictor(network, chain, steps=10, classes=4)
     torch.testing.assert_close(denoiser.eps(x, 0.7, label), 0.5 * x, rtol=1e-12, atol=1e-12)
     assert network.calls[0][1].tolist() == pytest.approx([6.0] * 4) and torch.equal(network.calls[0][2], label)
     assert sample(denoiser, x, time_grid(chain, 10, "ddpm"), "ddim").isfinite().all()
     with pytest.raises(ValueError, match=r"t must be at least 1/10, got 0.05"):
         denoiser(x, 0.05)
     denoiser(x, 0.1)
+    with pytest.raises(ValueError, match="x must be finite"):
+        denoiser(x * math.nan, 0.1)
+    with pytest.raises(ValueError, match=r"label must be None for a network without classes, got \(4,\) labels"):
+        NoisePredictor(network, chain, steps=10)(x, 0.1, label)

@@ -104,10 +104,15 @@ def linear(x, weights, name):
     return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
 
 
-def residual(x, embedding, weights, name, groups):
+def residual(x, embedding, weights, name, groups, scale=False):
     h = conv(silu(group_norm(x, weights, f"{name}.norm1", groups)), weights, f"{name}.conv1", padding=1)
-    h = h + linear(embedding, weights, f"{name}.shift")[:, :, None, None]
-    h = conv(silu(group_norm(h, weights, f"{name}.norm2", groups)), weights, f"{name}.conv2", padding=1)
+    shift = linear(embedding, weights, f"{name}.shift")[:, :, None, None]
+    if scale:
+        n = h.shape[1]
+        h = group_norm(h, weights, f"{name}.norm2", groups) * (1 + shift[:, :n]) + shift[:, n:]
+    else:
+        h = group_norm(h + shift, weights, f"{name}.norm2", groups)
+    h = conv(silu(h), weights, f"{name}.conv2", padding=1)
     return h + (conv(x, weights, f"{name}.shortcut") if f"{name}.shortcut.weight" in weights else x)
 
 
@@ -118,12 +123,15 @@ def attend(x, weights, name, groups):
     return x + linear(mixed, weights, f"{name}.out").transpose(1, 2).reshape(x.shape)
 
 
+@pytest.mark.parametrize("scale", [False, True])
 @pytest.mark.parametrize("outer", [8, 12])
-def test_residual_block_is_its_formula(x, outer):
-    block = fill(ResidualBlock(8, outer, 5, groups=2, dropout=0.0))
+def test_residual_block_is_its_formula(x, outer, scale):
+    block = fill(ResidualBlock(8, outer, 5, groups=2, dropout=0.0, scale=scale))
     embedding = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     weights = {f"b.{k}": v for k, v in block.named_parameters()}
-    torch.testing.assert_close(block(x, embedding), residual(x, embedding, weights, "b", 2), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(
+        block(x, embedding), residual(x, embedding, weights, "b", 2, scale), rtol=1e-11, atol=1e-11
+    )
 
 
 def test_attention_is_its_formula(x):

@@ -1,5 +1,6 @@
 """Problems with their exact solutions where known. State, order of controls and units stand in each docstring."""
 
+from hjbridge.hjb.problems import known
 from hjbridge.hjb.problems.binomial import binomial_put
 from hjbridge.hjb.problems.circle import circle
 from hjbridge.hjb.problems.double_well import double_well
@@ -19,6 +20,7 @@ __all__ = [
     "double_well",
     "european_option",
     "han_jentzen_e",
+    "known",
     "Landing",
     "linearly_solvable_mdp",
     "lqg",

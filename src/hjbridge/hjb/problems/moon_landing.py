@@ -11,6 +11,8 @@ from torch import Tensor
 from hjbridge.hjb.problem import ControlProblem
 from hjbridge.hjb.solution import Solution
 
+GRID_POINTS = 241
+
 
 def moon_landing(gravity: float, thrust: float) -> ControlProblem:
     """Bring a rocket of constant mass to the ground at rest with the least fuel int u dt (delta-v).
@@ -27,6 +29,11 @@ def moon_landing(gravity: float, thrust: float) -> ControlProblem:
     braking it away would have cost, thrust s/(thrust - gravity). This leaves V on and above the curve as it is; under a
     smaller charge a hard landing would be cheaper than a soft one.
 
+    A grid follows the switching curve when heights grow like the square of speeds and a step of full thrust crosses one
+    speed: then the points of the curve are lattice points, and so are the next ones that thrust takes them to. `Grid()`
+    has 241 of each. Its value is .1 % too high for gravity 1.62 and thrust 4, 1 % for 9.81 and 12, where a step of free
+    fall crosses 4.5 speeds; half as much with twice as many.
+
     Args: gravity, thrust: accelerations in m/s^2, thrust the larger.
     State: (height in m, velocity upwards in m/s). Control: (thrust in m/s^2,). Value: m/s. The horizon is free.
     Raises: ValueError for gravity <= 0 or thrust <= gravity; the exact solution for a height below the ground.
@@ -35,6 +42,8 @@ def moon_landing(gravity: float, thrust: float) -> ControlProblem:
     g, U = _checked(gravity, thrust)
     one = torch.ones(1, 1, dtype=torch.float64)
     top = 1.5 * (1000 + 200 / (U - g))
+    fastest = math.sqrt(2 * (U - g) * top)
+    part = torch.linspace(0, 1, GRID_POINTS, dtype=torch.float64)
 
     def initial(n: int, generator: torch.Generator | None) -> Tensor:
         device = None if generator is None else generator.device
@@ -51,7 +60,8 @@ def moon_landing(gravity: float, thrust: float) -> ControlProblem:
         exit_cost=lambda x, t: U * (-x[:, 1]).clamp_min(0.0) / (U - g),
         initial=initial,
         # no path from a point of this box on or above the curve leaves it but by landing
-        box=(torch.tensor([0.0, -math.sqrt(2 * (U - g) * top)]).double(), torch.tensor([top, 0.0]).double()),
+        box=(torch.tensor([0.0, -fastest]).double(), torch.tensor([top, 0.0]).double()),
+        grid={"axes": (top * part**2, -fastest * part.flip(0)), "steps": (GRID_POINTS - 1) * (U - g) / fastest},
         states=("height (m)", "velocity upwards (m/s)"), actions=("thrust (m/s²)",),
         arguments={"gravity": gravity, "thrust": thrust},
     )  # fmt: skip
