@@ -17,7 +17,7 @@ from sphinx.environment import BuildEnvironment
 
 from hjbridge.ledger import ClaimError, LedgerError, Result, Verdict, all_results, result
 from hjbridge.ledger.claims import SLOT, Claim, cited, load_claims
-from hjbridge.ledger.verdicts import status
+from hjbridge.ledger.verdicts import shown, status
 
 PAGE = "book/claims"
 
@@ -44,7 +44,8 @@ def with_links(text: str, known: dict[str, Result]) -> nodes.paragraph:
     last = 0
     for match in SLOT.finditer(text):
         paragraph += nodes.Text(text[last : match.start()])
-        paragraph += link(match[1], known[match[1]].text(int(match[2]) if match[2] else None))
+        number = shown(known[match[1]], int(match[2]) if match[2] else None)
+        paragraph += link(match[1], number.replace("-", "\N{MINUS SIGN}"))
         last = match.end()
     paragraph += nodes.Text(text[last:])
     return paragraph

@@ -88,6 +88,7 @@ def role(
         env.note_dependency(str(file_of(env, key)))
     try:
         printed = result(key, folder=folder(env)).text(int(digits) if digits else None)
+        printed = printed.replace("-", "\N{MINUS SIGN}")
         stale = key.endswith("@full") and is_stale(key, Path(env.srcdir))
     except (LedgerError, ValueError) as error:
         return failure(inliner, rawtext, f"result {key!r}: {error}", lineno)

@@ -20,8 +20,10 @@ def distribution(law: GaussianMixture, x: Tensor) -> Tensor:
     """
     if law.means.shape[-1] != 1:
         raise ValueError(f"law must be one-dimensional, got {law.means.shape[-1]} dimensions")
+    dtype = torch.promote_types(x.dtype, law.means.dtype)
+    means, covariances, weights = (part.to(dtype) for part in (law.means, law.covariances, law.weights))
     # F(x) = sum_k w_k Phi((x - m_k) / s_k)
-    return torch.special.ndtr((x[:, None] - law.means[:, 0]) / law.covariances[:, 0, 0].sqrt()) @ law.weights
+    return torch.special.ndtr((x.to(dtype)[:, None] - means[:, 0]) / covariances[:, 0, 0].sqrt()) @ weights
 
 
 def _line(law: GaussianMixture, points: int, width: float = 10.0) -> Tensor:
@@ -52,7 +54,7 @@ def floor(law: GaussianMixture, n: int, points: int = 40_001) -> Tensor:
         E W_1 = 2 / sqrt(pi n)  int sqrt(F (1 - F)) dx
 
     At each x the difference of the two distribution functions is normal with variance 2 F (1 - F) / n.
-    Args: law, one-dimensional; n points in each cloud; points of the trapezoid rule. Returns: 0-d tensor.
+    Args: law, one-dimensional; n points in each cloud; points of the trapezoid rule. Returns: 0-d, float64.
     Raises: ValueError if n < 1 or the mixture is not one-dimensional.
     """
     if n < 1:

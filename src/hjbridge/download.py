@@ -136,8 +136,11 @@ def _deb_payload(content: bytes, path: Path) -> bytes:
     """
     position = 8
     while content.startswith(b"!<arch>\n") and position + 60 <= len(content):
-        size = int(content[position + 48 : position + 58])
+        digits = content[position + 48 : position + 58].strip()
+        if not digits.isdigit():
+            break
+        size = int(digits)
         if content[position : position + 16].startswith(b"data.tar"):
             return content[position + 60 : position + 60 + size]
         position += 60 + size + size % 2
-    raise ValueError(f"{path} must be a Debian package that holds a data.tar archive")
+    raise ValueError(f"{path} must be a whole Debian package that holds a data.tar archive")

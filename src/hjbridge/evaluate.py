@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hjbridge import data as datasets
+from hjbridge.features import classifier_path
 from hjbridge.metrics import classifier, features, frechet_distance, kid, label_accuracy, nearest_distance
 from hjbridge.score import load, sample, time_grid
 from hjbridge.score.checkpoint import build, read
@@ -132,7 +133,7 @@ def quality_of(
 
 
 def real_quality(name: str, *, n: int, seed: int, full: bool = False) -> Quality:
-    """The same for n real test images, drawn without replacement: the floor at this n.
+    """The same for n real test images, drawn without replacement, beside which n samples are judged.
 
     Raises: ValueError if there are fewer.
     """
@@ -218,17 +219,20 @@ PLANS = (
 def evaluate(plan: Plan, folder: Path, progress: bool = True) -> list[dict[str, float]]:
     """Measure every run of a plan; what an interrupted evaluation has found in `folder` is not measured again.
 
-    Args: folder for one small JSON file per run, named by checkpoint, rule, size, seed and code. progress: show bars.
+    Args: folder for one small JSON file per run, named by checkpoint, rule, size, seed, code and classifiers. progress:
+        show bars.
     Returns: the fields of `Quality` and the CPU `seconds` of each run.
     """
     from hjbridge.ledger.freshness import modules_hash
 
-    found = []
+    found, judges = [], hashlib.sha256()
+    for judge in JUDGES:
+        judges.update(classifier_path(plan.data, judge).read_bytes())
     for checkpoint, seed in plan.runs():
         path = datasets.root() / "checkpoints" / f"{checkpoint}.safetensors"
         trained = "" if plan.rule == "real" else f"-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
         rule = "-".join([plan.rule, str(plan.steps), *(f"{name}{value:g}" for name, value in plan.settings.items())])
-        stem = f"{checkpoint}{trained}-{rule}-{plan.n}-{seed}-{modules_hash(MODULES)[:8]}"
+        stem = f"{checkpoint}{trained}-{rule}-{plan.n}-{seed}-{modules_hash(MODULES)[:8]}-{judges.hexdigest()[:8]}"
         file = folder / f"{stem}.json"
         if not file.is_file():
             start = time.process_time()

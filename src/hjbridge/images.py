@@ -100,7 +100,8 @@ def from_folder(path: str | Path, size: int | None = None) -> Images:
     """Images of one's own from a folder; sub-folders, in alphabetical order, are the labels 0, 1, ...
 
     Args:
-        path: pictures directly inside it (all labelled 0), or one sub-folder per label.
+        path: pictures directly inside it (all labelled 0), or one sub-folder per label, not both. Names that begin
+            with a dot are passed over. Grey pictures of 16 bits are brought to 8: u / 257.
         size: each picture is cut to its central square and scaled to size x size; None: taken as it is.
 
     Returns:
@@ -108,7 +109,8 @@ def from_folder(path: str | Path, size: int | None = None) -> Images:
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: size < 1, no picture found, an unreadable picture, or (size None) pictures of different sizes.
+        ValueError: size < 1, no picture found, pictures beside sub-folders, an unreadable picture, or (size None)
+            pictures of different sizes.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -117,16 +119,26 @@ def from_folder(path: str | Path, size: int | None = None) -> Images:
         raise FileNotFoundError(f"path must be an existing folder, got {path}")
     if size is not None and size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
-    groups = sorted(p for p in path.iterdir() if p.is_dir()) or [path]
-    files = [(p, k) for k, group in enumerate(groups) for p in sorted(group.iterdir()) if p.suffix.lower() in ENDINGS]
+    folders = [p for p in _visible(path) if p.is_dir()]
+    loose = [p for p in _visible(path) if p.suffix.lower() in ENDINGS and not p.is_dir()]
+    if folders and loose:
+        raise ValueError(
+            f"path must hold pictures or sub-folders, not both, got the picture {loose[0].name} beside the sub-folder "
+            f"{folders[0].name} in {path}"
+        )
+    groups = enumerate(folders or [path])
+    files = [(p, k) for k, group in groups for p in _visible(group) if p.suffix.lower() in ENDINGS]
     if not files:
         raise ValueError(f"path must hold pictures ({', '.join(ENDINGS)}), got none in {path}")
     pictures = []
     for file, _ in files:
         try:
             with Image.open(file) as opened:
-                picture = opened.convert("L" if opened.mode in ("1", "L", "LA", "I;16") else "RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+                if opened.mode in ("I", "F") or opened.mode.startswith("I;16"):
+                    picture = Image.fromarray(_eight_bits(np.asarray(opened), opened.format))
+                else:
+                    picture = opened.convert("L" if opened.mode in ("1", "L", "LA") else "RGB")
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise ValueError(f"{file} must be a readable picture: {error}") from error
         pictures.append(picture if size is None else ImageOps.fit(picture, (size, size)))
     if len({picture.size for picture in pictures}) > 1:
@@ -135,6 +147,19 @@ def from_folder(path: str | Path, size: int | None = None) -> Images:
     images = np.stack([np.asarray(picture.convert(mode)) for picture in pictures])
     images = images[:, None] if mode == "L" else images.transpose(0, 3, 1, 2)
     return Images(np.ascontiguousarray(images), np.array([k for _, k in files], np.int64), path.name)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, in alphabetical order, without names that begin with a dot."""
+    return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def _eight_bits(values: np.ndarray, kind: str | None) -> np.ndarray:
+    """Grey values of 16 bits as uint8, u / 257 rounded; ValueError for 32 bits, and for floating point."""
+    # Pillow holds 16 bits of some kinds of files in 32
+    if values.dtype.itemsize != 2 and (kind not in ("PNG", "PPM") or values.dtype.kind == "f"):
+        raise ValueError(f"its grey values must have 8 or 16 bits, got {values.dtype}")
+    return ((values.astype(np.int64) + 128) // 257).astype(np.uint8)
 
 
 def from_files(path: str | Path, size: int | None = None) -> Images:

@@ -87,8 +87,9 @@ def wasserstein(a: Tensor, b: Tensor, p: float = 1.0) -> Tensor:
     a, b = _pair(a[:, None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b)
     a, b, n, m = a.sort(0).values, b.sort(0).values, len(a), len(b)
     # both quantile functions are constant between neighbouring levels of {i/n} and {j/m}; integers keep that exact
-    ends = torch.unique(torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]))
-    widths = torch.diff(ends, prepend=torch.zeros(1, dtype=torch.int64)).to(torch.float64) / (n * m)
+    i, j = (torch.arange(1, k + 1, device=a.device) for k in (n, m))
+    ends = torch.unique(torch.cat([i * m, j * n]))
+    widths = torch.diff(ends, prepend=ends.new_zeros(1)).to(a) / (n * m)
     gaps = (a[(ends - 1) // m] - b[(ends - 1) // n]).abs() ** p
     result = (widths @ gaps) ** (1 / p)
     return result[0] if flat else result

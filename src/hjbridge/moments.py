@@ -73,7 +73,10 @@ def frechet_distance(a: Tensor | Moments, b: Tensor | Moments) -> float:
 def floor(
     test: Tensor, reference: Tensor | Moments, n: int, draws: int = 20, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Frechet distances of `draws` random sets of n real test images: what a perfect model would get at this n.
+    """Frechet distances of `draws` random sets of n real test images to the training images: the scale of FD at this n.
+
+    It holds the sampling noise at n, and also that the classifier has seen the training images and not the test images.
+    So it is no lower bound: samples of a good model can lie nearer to the training images than real test images do.
 
     Args:
         test: features (m, d) of real test images.

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from hjbridge.plotting import (
+    INK,
     MARKERS,
     density_and_paths,
     image_animation,
@@ -63,14 +64,18 @@ def nearest_images(images: Tensor, train: Tensor) -> Figure:
     return image_grid(torch.cat([images, train[nearest]]), columns=len(images), titles=["sample", "nearest"])
 
 
-def bound_gaps(sizes: Sequence[int], gaps: Mapping[str, Sequence[float]], weights: Tensor) -> Figure:
+def bound_gaps(
+    sizes: Sequence[int], gaps: Mapping[str, Sequence[float]], weights: Tensor, limit: tuple[str, float]
+) -> Figure:
     """What the bound loses against the entropy, by the number of steps, and how it weighs the steps of a chain.
 
-    Args: sizes (k,) numbers of steps; gaps, label to (k,) in nats; weights (N - 1,) of the steps 2 .. N.
+    Args: sizes (k,) numbers of steps; gaps, label to (k,) in nats; weights (N - 1,) of the steps 2 .. N; limit, label
+        and height of a dotted line among the gaps.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.4))
     for marker, (label, values) in zip(MARKERS, gaps.items(), strict=False):
         left.plot(sizes, values, marker=marker, label=label)
+    left.axhline(limit[1], color=INK, linestyle=":", label=limit[0])
     left.set(xlabel="steps $N$", ylabel="gap (nats)", xscale="log", yscale="log")
     left.set_xticks(sizes, [str(size) for size in sizes])
     left.minorticks_off()

@@ -6,7 +6,11 @@ import hashlib
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
+
+#: checkpoints that this process has read: resolved path -> fingerprint of the file as it was then
+loaded: dict[Path, str] = {}
 
 
 def root() -> Path:
@@ -29,22 +33,44 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
 
     What a killed process left of an earlier attempt is cleared away after an hour.
+    Raises: OSError that names the file, on a full disk or in a folder that cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        if time.time() - leftover.stat().st_mtime > 3600:
-            leftover.unlink(missing_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+            with suppress(FileNotFoundError):  # another writer of the same file has just finished with it
+                if time.time() - leftover.stat().st_mtime > 3600:
+                    leftover.unlink()
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary = None
+    except OSError as error:
+        remedy = "free some space or make the folder writable, then run again"
+        raise OSError(
+            error.errno, f"cannot write {path}: {error.strerror}. What was there is untouched; {remedy}"
+        ) from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def fingerprint(path: Path) -> str:
+    """The first 16 hexadecimal digits of the sha256 of a file. Raises: OSError if it cannot be read."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def note_checkpoint(path: Path) -> None:
+    """Remember that this process has read a checkpoint, so that the numbers it records are tied to the weights.
+
+    Raises: OSError if the file cannot be read.
+    """
+    loaded[path.resolve()] = fingerprint(path)
 
 
 def verified(path: Path, sha256: str, restore: str) -> bytes:

@@ -112,7 +112,8 @@ def batch_loss(recipe: Recipe, denoiser: Any, images: Tensor, labels: Tensor, st
         return denoising_loss(denoiser, x0, label, t=t, label_drop=recipe.label_drop, generator=generator)
     # L_simple: k uniform on 1..N, unit weight on the noise (Ho et al. 2020, eq. 14)
     k = torch.randint(1, denoiser.steps + 1, (len(x0),), generator=generator)
-    return denoising_loss(denoiser, x0, label, t=k.double() / denoiser.steps, weighting="eps", generator=generator)
+    t = k.double() / denoiser.steps
+    return denoising_loss(denoiser, x0, label, t=t, weighting="eps", label_drop=recipe.label_drop, generator=generator)
 
 
 def train(
@@ -132,8 +133,8 @@ def train(
         out: path of the checkpoint. device: where to train. save_every: steps between saved states.
         stop_after: stop at this step without finishing (the state is saved). progress: show a bar.
     Returns: the path of the checkpoint (of the state if stopped early).
-    Raises: ValueError if the state belongs to another recipe, save_every or stop_after is not positive, or all pixels
-        are equal; FloatingPointError if the loss is not finite.
+    Raises: ValueError if the state belongs to another recipe or to other code, save_every or stop_after is not
+        positive, or all pixels are equal; FloatingPointError if the loss is not finite.
     """
     from hjbridge import data as datasets
     from hjbridge.ledger.freshness import modules_hash
@@ -167,7 +168,7 @@ def train(
     step, seconds = 0, 0.0
     losses: list[float] = []
     if state_path.is_file():
-        step, seconds, losses = restore(state_path, description, weights, average, optimiser)
+        step, seconds, losses = restore(state_path, description, source, weights, average, optimiser)
         if stop_after is not None and step >= stop_after:
             return state_path
 
@@ -196,7 +197,7 @@ def train(
             bar.update()
             bar.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.4f}", refresh=False)
             if step % save_every == 0 or step == stop_after:
-                save(state_path, description, weights, average, optimiser, step, seconds, losses)
+                save(state_path, description, weights, average, optimiser, step, seconds, losses, source)
             if step == stop_after:
                 return state_path
 
@@ -221,22 +222,33 @@ def save(
     step: int,
     seconds: float,
     losses: list[float],
+    source: str,
 ) -> None:
-    """Write the whole state of a run atomically."""
+    """Write the whole state of a run atomically; `source` is the hash of the code that made it."""
     tensors = {f"weight.{i}": w for i, w in enumerate(weights)} | {f"average.{i}": a for i, a in enumerate(average)}
     for i, entry in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{key}": value for key, value in entry.items()}
     tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
-    write(tensors, {"description": description, "step": step, "seconds": seconds}, path)
+    write(tensors, {"description": description, "step": step, "seconds": seconds, "hash": source}, path)
 
 
 def restore(
-    path: Path, description: dict[str, Any], weights: list[Parameter], average: list[Tensor], optimiser: Optimizer
+    path: Path,
+    description: dict[str, Any],
+    source: str,
+    weights: list[Parameter],
+    average: list[Tensor],
+    optimiser: Optimizer,
 ) -> tuple[int, float, list[float]]:
-    """Load the state of a run; raises ValueError if it was made by another recipe or is damaged."""
+    """Load the state of a run; raises ValueError if another recipe or other code made it, or it is damaged."""
     tensors, header = read(path, f"delete {path.name} to start again")
     if header["description"] != json.loads(json.dumps(description)):
         raise ValueError(f"{path} belongs to another recipe: delete it to start again, or restore that recipe")
+    if (made := header.get("hash")) != source:
+        raise ValueError(
+            f"{path} was made by other code, of hash {str(made)[:8]} where now it is {source[:8]}: "
+            "delete it to start again, or restore that code"
+        )
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")

@@ -53,6 +53,15 @@ def test_every_notebook_is_in_the_table_of_contents():
     assert not missing
 
 
+def test_no_unit_is_printed_twice_on_the_page_of_claims(site):
+    units = {entry.unit for entry in all_results(ROOT / "data" / "results").values() if entry.unit}
+    assert {"%", "m/s", "nats", "bits/dim"} <= units
+    twice = re.compile(rf"(?<![A-Za-z/])({'|'.join(map(re.escape, sorted(units)))})\s+\1(?![\w/])")
+    assert twice.search("by 0.1% % of") and twice.search("3 m/s m/s,") and not twice.search("steps s")
+    text = article(site / "book" / "claims.html").text
+    assert [text[max(0, match.start() - 40) : match.end()] for match in twice.finditer(text)] == []
+
+
 def test_no_traceback(site, pages):
     for name in pages:
         assert not soup(site / name).select(".cell_output .traceback"), name

@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,26 +12,33 @@ from hjbridge.ledger import all_results
 
 ROOT = Path(__file__).resolve().parents[2]
 #: roles, code, mathematics without its numbers, links: what is not typed prose
-ASIDE = re.compile(r"\{[a-z:]+\}`[^`]*`|```.*?```|`[^`]*`|\]\([^)]*\)|arXiv:\S+", re.DOTALL)
+ASIDE = re.compile(r"\{[a-z:]+\}`[^`]*`|`[^`]*`|\]\([^)]*\)|arXiv:\S+", re.DOTALL)
+#: a fenced block: code, or a directive, whose body is prose
+BLOCK = re.compile(r"^```(?P<directive>\{(?!code|math))?[^\n]*\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
+SUPERSCRIPT = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 NUMBER = re.compile(
-    r"(?<![\w.])(\d+(?:[,_]\d{3})*(?:\.\d+)?)(?:\s*(?:e|\\times\s*10\^\{?|× ?10\^?)(-?\d+)\}?)?(?![\w])"
+    r"(?P<sign>(?<![\w)}])[-−])?(?<![\w.])(?P<digits>\d+(?:(?:[,_]|\{,\}|\\,)\d{3})*(?:\.\d+)?|\.\d+)"
+    r"(?:\s*(?:e|\\times\s*10\^\{?|× ?10\^?)(?P<power>[-−]?\d+|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)\}?)?(?!\w)"
+    r"(?:(?:\s|\\,)*(?P<percent>\\?%|per cent\b))?"
 )
 
 
 def significant(text: str) -> int:
     """Significant digits of a number as typed; zeros at the end of an integer do not count."""
-    digits = re.sub(r"[,_]", "", text)
+    digits = re.sub(r"[^\d.]", "", text)
     digits = digits.replace(".", "").lstrip("0") if "." in digits else digits.strip("0")
     return len(digits)
 
 
 def typed(text: str) -> list[tuple[str, float, int]]:
-    """Numbers of three or more significant digits in prose: as typed, value, digits."""
-    found = []
+    """Numbers of three or more significant digits in prose: as typed, value, digits; a percentage as a share, too."""
+    found, text = [], BLOCK.sub(lambda match: match["body"] if match["directive"] else " ", text)
     for match in NUMBER.finditer(ASIDE.sub(" ", text)):
-        if (digits := significant(match[1])) >= 3:
-            value = float(re.sub(r"[,_]", "", match[1])) * 10.0 ** int(match[2] or 0)
-            found.append((match[0].strip(), value, digits))
+        if (digits := significant(match["digits"])) >= 3:
+            power = int((match["power"] or "0").translate(SUPERSCRIPT).replace("−", "-"))
+            value = float(re.sub(r"[^\d.]", "", match["digits"])) * 10.0**power * (-1 if match["sign"] else 1)
+            shown = match[0].strip()
+            found += [(shown, value, digits)] + ([(shown, value / 100, digits)] if match["percent"] else [])
     return found
 
 
@@ -43,12 +52,25 @@ def copies(text: str, recorded: dict[str, float]) -> list[tuple[str, str]]:
     ]
 
 
+def spoken(metadata: Any) -> Iterator[str]:
+    """Captions and alternative texts in the metadata of a cell."""
+    if isinstance(metadata, dict):
+        for name, value in metadata.items():
+            if name in ("caption", "alt") and isinstance(value, str):
+                yield value
+            else:
+                yield from spoken(value)
+
+
 def prose(path: Path) -> str:
-    """The text of a page; of a notebook the markdown cells."""
+    """The text of a page; of a notebook the markdown cells, the captions and the alternative texts."""
     if path.suffix != ".ipynb":
         return path.read_text(encoding="utf-8")
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    found: list[str] = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        found += ["".join(cell["source"])] if cell["cell_type"] == "markdown" else []
+        found += spoken(cell["metadata"])
+    return "\n\n".join(found)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +83,29 @@ def prose(path: Path) -> str:
         (r"ends at $4.036 \times 10^{-5}$", [r"4.036 \times 10^{-5}"]),
         ("see {result}`ch06.fd_ddpm` and `0.5551`", []),
         ("1000 steps, 60000 images", []),
+        ("roughly .555, or .55", [".555"]),
+        ("a value of -1.23, of −1.23 or of $-1.23$; 1.23 is another", ["-1.23", "−1.23", "-1.23"]),
+        ("a range of 1.05-1.23", []),
+        (r"99.1 % or 99.1% or $99.1\,\%$ or 99.1 per cent of them", ["99.1 %", "99.1%", r"99.1\,\%", "99.1 per cent"]),
+        ("99.1 of them", []),
+        (r"$35{,}746{,}307$ or $35\,746\,307$", ["35{,}746{,}307", r"35\,746\,307"]),
+        ("4.036 × 10⁻⁵, 4.036e-5", ["4.036 × 10⁻⁵", "4.036e-5"]),
+        ("```python\nx = 0.555\n```\nthen 0.5551\n```\n0.55512\n```\n", ["0.5551"]),
+        ("```{figure} 0.5551.png\nabout 0.555\n```\n\n```{math}\n0.5551\n```\n", ["0.555"]),
+        (":::{admonition} Of 0.555\n:::", ["0.555"]),
     ],
 )
 def test_what_counts_as_a_typed_number(text, shown):
-    recorded = {"a": 0.55512, "b": 35746307, "c": 4.035829765e-5, "d": 1000, "e": 60000.0}
+    recorded = {"a": 0.55512, "b": 35746307, "c": 4.035829765e-5, "d": 1000, "e": 60000.0, "f": -1.2304, "g": 0.9906}
     assert [number for number, _ in copies(text, recorded)] == shown
+
+
+def test_captions_and_alternative_texts_are_prose(tmp_path):
+    shown = {"mystnb": {"figure": {"caption": "A caption", "name": "fig-x"}, "image": {"alt": "An alternative text"}}}
+    cells = [{"cell_type": "code", "source": ["x = 1"], "metadata": shown},
+             {"cell_type": "markdown", "source": ["Words"], "metadata": {}}]  # fmt: skip
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    assert prose(tmp_path / "a.ipynb") == "A caption\n\nAn alternative text\n\nWords"
 
 
 def test_no_recorded_number_is_typed_into_the_text():
@@ -134,5 +174,5 @@ def test_every_reference_says_how_far_it_was_seen():
     assert len(entries) > 15
     for key, body in entries.items():
         note = re.search(r"note = \{(.*?)\}", body)
-        assert note and note[1] in ("Checked: abstract", "Not seen at its source"), key
+        assert note and re.match(r"Checked: |Not seen at its source$", note[1]), key
         assert re.search(r"year = \{(19|20)\d\d\}", body), key

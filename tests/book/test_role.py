@@ -1,5 +1,6 @@
-"""The role `result`, the claims and the marks of stale numbers, on a book of three pages."""
+"""The roles `result` and `rerun`, the claims and the marks of stale numbers, on a book of three pages."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ EXTENSIONS = Path(__file__).resolve().parents[2] / "book" / "_ext"
 CONFIG = f"""
 import sys
 sys.path.insert(0, {str(EXTENSIONS)!r})
-extensions = ["myst_parser", "results_role", "results_page", "claims_page", "notebook_figure"]
+extensions = ["myst_parser", "results_role", "results_page", "claims_page", "notebook_figure", "rerun"]
 exclude_patterns = ["_build"]
 html_theme = "basic"
 root_doc = "index"
@@ -204,6 +205,39 @@ def test_a_stale_number_of_profile_full_is_marked_where_it_is_printed(book):
         assert ("hjbridge.sde.process" in entry.text) == bool(expected)
         assert "--profile full" in entry.text
         assert not page(book, "book/results.html").find(id="result-ch06-fd-ddpm").select(".book-badge")
+
+
+def test_how_a_chapter_was_run_is_printed_with_the_environment(book, monkeypatch):
+    monkeypatch.setenv("HJBRIDGE_COMMIT", "abc1234")
+    path = book / "data" / "results" / "ch06.json"
+
+    def ran(seconds: float, versions: dict[str, str]) -> None:
+        tree = json.loads(path.read_text())
+        tree["run"] |= {"seconds": seconds, "cpu": "AMD EPYC", "versions": versions}
+        path.write_text(json.dumps(tree))
+
+    ran(403.6, {"python": "3.11.7", "torch": "2.13.0"})
+    (book / "constraints.txt").write_bytes(b"torch==2.13.0\n")
+    (book / "index.md").write_text(INDEX + "\n{rerun}`06`\n", encoding="utf-8")
+    code, messages = build(book)
+    assert code == 0, messages
+    environment = hashlib.sha256(b"torch==2.13.0\n").hexdigest()[:12]
+    told = " ".join(page(book, "index.html").text.split())
+    assert "Recorded in 404 s" in told and "AMD EPYC" in told and "python 3.11.7, torch 2.13.0" in told
+    assert f"Environment {environment} (constraints.txt), commit abc1234." in told
+    assert [word.text for word in page(book, "index.html").select("code")][-2:] == [environment, "abc1234"]
+    ran(7.2, {"torch": "3.0"})
+    assert build(book)[0] == 0
+    told = page(book, "index.html").text
+    assert "Recorded in 7 s" in told and "torch 3.0" in told and "404" not in told, "a new record is read again"
+
+
+def test_the_run_of_a_chapter_without_record_fails_the_build(book):
+    (book / "constraints.txt").touch()
+    (book / "index.md").write_text(INDEX + "\n{rerun}`07`\n", encoding="utf-8")
+    for _ in range(2):  # a build that failed is not forgiven by the next one
+        code, messages = build(book)
+        assert code != 0 and "rerun '07'" in messages and "ch07.json" in messages
 
 
 @pytest.mark.parametrize(("figure", "word"), [("fig-none", "fig-none"), ("fig-empty", "fig-empty")])

@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from scipy.integrate import quad
+from scipy.special import ndtri
 
 from hjbridge import clouds
 from hjbridge.metrics import wasserstein
@@ -22,6 +24,40 @@ def test_quantiles_invert_the_distribution_function():
     assert q.shape == (500, 1)
     levels = (torch.arange(500, dtype=torch.float64) + 0.5) / 500
     torch.testing.assert_close(clouds.distribution(BUMPS, q[:, 0]), levels, rtol=0, atol=1e-6)
+
+
+def test_quantiles_of_a_normal_hold_to_the_tails():
+    wide = GaussianMixture([1.0], [[5.0]], [[[9.0]]])
+    levels = (torch.arange(5000, dtype=torch.float64) + 0.5) / 5000
+    for law, mean, deviation in ((UNIT, 0, 1), (wide, 5, 3)):
+        exact = mean + deviation * torch.from_numpy(ndtri(levels.numpy()))
+        # the outermost lie 3.7 standard deviations from the mean; linear interpolation leaves h^2 |z| / 8
+        torch.testing.assert_close(clouds.quantiles(law, 5000)[:, 0], exact, rtol=0, atol=5e-7)
+
+
+def test_the_floor_of_a_normal_counts_its_tails():
+    def root(x: float) -> float:
+        return math.sqrt(0.25 * math.erfc(x / math.sqrt(2)) * math.erfc(-x / math.sqrt(2)))
+
+    integral = 2 * quad(root, 0, 30)[0]
+    assert clouds.floor(UNIT, 100).item() == pytest.approx(2 / math.sqrt(100 * math.pi) * integral, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("of_law", "of_points", "wider"),
+    [(torch.float32, torch.float64, torch.float64), (torch.float64, torch.float32, torch.float64),
+     (torch.float32, torch.float32, torch.float32)],
+)  # fmt: skip
+def test_types_may_differ_and_the_wider_counts(of_law, of_points, wider):
+    parts = (BUMPS.weights, BUMPS.means, BUMPS.covariances)
+    law, x = GaussianMixture(*(part.to(of_law) for part in parts)), torch.linspace(-4, 4, 9, dtype=of_points)
+    found = clouds.distribution(law, x)
+    assert found.dtype == wider
+    torch.testing.assert_close(found.double(), clouds.distribution(BUMPS, x.double()), rtol=0, atol=1e-6)
+    for ours, exact in ((clouds.floor(law, 50), clouds.floor(BUMPS, 50)),
+                        (clouds.quantiles(law, 50), clouds.quantiles(BUMPS, 50))):  # fmt: skip
+        assert ours.dtype == torch.float64
+        torch.testing.assert_close(ours, exact, rtol=1e-5, atol=1e-5)
 
 
 def test_the_floor_is_the_mean_distance_of_two_exact_draws():

@@ -3,9 +3,11 @@
 import gzip
 import hashlib
 import io
+import os
 import struct
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +150,14 @@ def test_a_truncated_archive_is_named_and_nothing_is_written(tmp_path, kind):
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_damaged_debian_package_is_named(tmp_path):
+    path = tmp_path / "offer.deb"
+    for content in (b"!<arch>\n" + b"x" * 200, b"no package"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="offer.deb must be a whole Debian package that holds a data.tar archive"):
+            data.fetch("mnist", path)
+
+
 def test_a_truncated_gzip_inside_a_folder_is_named(tmp_path):
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(FILES["t10k-labels-idx1-ubyte"])[:-6])
     with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte.gz must be a complete gzip file"):
@@ -192,9 +202,51 @@ def test_a_failing_disk_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("hjbridge.store.os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    told = f"cannot write {path}: No space left on device. What was there is untouched; free some space"
+    with pytest.raises(OSError, match=told) as failure:
         data.write_atomic(path, b"new")
+    assert failure.value.errno == 28
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_writers_of_one_file_do_not_trip_over_each_others_temporary_files(tmp_path, monkeypatch):
+    path, asked = tmp_path / "file", []
+    stat, unlink = Path.stat, Path.unlink
+    for name in (".file.fresh.tmp", ".file.old.tmp", ".file.left.tmp"):
+        (tmp_path / name).touch()
+    for name in (".file.old.tmp", ".file.left.tmp"):
+        os.utime(tmp_path / name, (0, 0))
+
+    def gone_before_stat(self, **options):
+        if self.name == ".file.fresh.tmp" and self.name not in asked:  # its writer has just renamed it
+            asked.append(self.name)
+            os.unlink(self)
+        return stat(self, **options)
+
+    def gone_before_unlink(self, missing_ok=False):
+        if self.name == ".file.old.tmp" and self.name not in asked:  # another writer has cleared it away
+            asked.append(self.name)
+            os.unlink(self)
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "stat", gone_before_stat)
+    monkeypatch.setattr(Path, "unlink", gone_before_unlink)
+    data.write_atomic(path, b"new")
+    monkeypatch.undo()
+    assert sorted(asked) == [".file.fresh.tmp", ".file.old.tmp"]
+    assert path.read_bytes() == b"new" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_many_threads_may_write_one_file(tmp_path):
+    path, contents = tmp_path / "file", [bytes([k]) * 10_000 for k in range(8)]
+
+    def write(content):
+        for _ in range(20):
+            data.write_atomic(path, content)
+
+    with ThreadPoolExecutor(len(contents)) as pool:
+        list(pool.map(write, contents))  # raises what a thread has raised
+    assert path.read_bytes() in contents and [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def call(*words: str) -> int:

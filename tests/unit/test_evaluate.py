@@ -1,7 +1,6 @@
 """Quality under one protocol, and the long evaluations: what they measure, keep, and put on record."""
 
 import dataclasses
-import math
 import os
 import shutil
 from contextlib import nullcontext
@@ -55,8 +54,8 @@ def digits():
 @pytest.fixture
 def measured(tmp_path, monkeypatch):
     """Measure (7, seed^2, seed/2, 1/seed) of files in the place of checkpoints; returns the list of what was asked."""
-    asked = []
-    for name in ("digits", "fashion-mnist"):
+    asked, data = [], ("digits", "fashion-mnist")
+    for name in (*data, *(f"classifier-{which}-{k}" for which in data for k in ev.JUDGES)):
         datasets.write_atomic(tmp_path / "data" / "checkpoints" / f"{name}.safetensors", name.encode())
 
     def measure(*arguments, seed, n, full, progress=False, settings=None):
@@ -208,8 +207,7 @@ def test_the_plans_can_be_recorded():
     ids = [f"ch06.fd_{plan.data.replace('-', '_')}_{plan.name}" for plan in ev.PLANS]
     assert len(set(ids)) == len(ids) and all(map(ID.fullmatch, ids))
     for plan in ev.PLANS:
-        assert plan.n == 5000 and plan.full == (plan.data != "digits")
-        assert len(set(plan.runs())) >= (3 if plan.data == "digits" else 5)
+        assert plan.n == 5000 and plan.full == (plan.data != "digits") and len(set(plan.runs())) >= 3 + 2 * plan.full
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, measured, monkeypatch):
@@ -226,7 +224,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, measured, 
     assert ev.evaluate(SAMPLED, tmp_path / "kept") == found and len(measured) == 3
 
 
-def test_another_checkpoint_code_or_size_is_measured_anew(tmp_path, measured, monkeypatch):
+def test_another_checkpoint_classifier_code_or_size_is_measured_anew(tmp_path, measured, monkeypatch):
     changes = ({}, {"n": 21}, {"steps": 4}, {"settings": {"rho": 3.0}})
 
     def count():
@@ -237,10 +235,11 @@ def test_another_checkpoint_code_or_size_is_measured_anew(tmp_path, measured, mo
 
     assert count() == 16 and measured[12:] == [("digits", 30, seed, False) for seed in (1, 2, 3, 4)]
     assert measured[9] == ("denoiser digits", "digits", "dpmpp2m", 3, ("rho", 3.0), 20, 1, False)
-    (datasets.root() / "checkpoints" / "digits.safetensors").write_text("trained on")
-    assert count() == 28  # real images do not depend on it
+    for name, total in (("digits", 28), ("classifier-digits-1", 44)):  # real images do not depend on the first
+        (datasets.root() / "checkpoints" / f"{name}.safetensors").write_text("trained on")
+        assert count() == total
     monkeypatch.setattr(freshness, "modules_hash", lambda names: {ev.MODULES: "0123456789"}[names])
-    assert count() == 44
+    assert count() == 60
 
 
 def test_plans_are_put_on_record_and_mended_by_the_same_command(repository, measured, monkeypatch):
@@ -251,8 +250,7 @@ def test_plans_are_put_on_record_and_mended_by_the_same_command(repository, meas
     assert load_chapter(path).keys() == names and {ask[1] for ask in measured} == {"fashion-mnist"}
     found = load_chapter(path)["ch06.kid_fashion_mnist_7"]
     assert (found.n, found.seeds, found.protocol, found.profile) == (40, (1, 2, 3), SHOES.protocol(), "full")
-    spread = 7 / math.sqrt(3)  # of 1, 4, 9
-    assert (found.value, found.stderr, found.extra["sd"]) == pytest.approx((14 / 3, 7 / 3, spread))
+    assert (found.value, found.stderr, found.extra["sd"]) == pytest.approx((14 / 3, 7 / 3, 7 / 3**0.5))  # of 1, 4, 9
     assert found.run["hashes"]["modules"] == freshness.module_hashes(ev.MODULES)
     assert checks.check_full(repository) == []
     path.write_text(path.read_text().replace(found.run["hashes"]["modules"]["hjbridge.metrics"], "0" * 64))

@@ -179,6 +179,9 @@ def test_noise_prediction_takes_the_steps_of_the_chain_and_the_weight_of_l_simpl
     torch.testing.assert_close(k, k.round(), rtol=0, atol=1e-9)
     assert k.min() == 1 and k.max() == 1000
     assert k.mean().item() == pytest.approx(500.5, abs=4 * 1000 / math.sqrt(12 * 20_000))
+    recipe = dataclasses.replace(recipe, conditional=True, label_drop=0.25)
+    batch_loss(recipe, Nothing(), images, torch.ones(5, dtype=torch.int64), 0)
+    assert seen.calls[-1][2]["label_drop"] == 0.25 and seen.calls[-1][1].min() == 1
 
 
 def test_the_first_loss_of_noise_prediction_is_the_noise(tmp_path, data):

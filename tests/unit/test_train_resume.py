@@ -11,7 +11,9 @@ import pytest
 import torch
 from training import MLP, NOISE, UNET, identical, run, weights
 
+import hjbridge.ledger.freshness
 import hjbridge.train
+from hjbridge.ledger.freshness import modules_hash
 from hjbridge.score.checkpoint import read
 from hjbridge.train import train
 
@@ -124,6 +126,19 @@ def test_the_state_of_another_recipe_is_refused(tmp_path, data, change):
     with pytest.raises(ValueError, match="belongs to another recipe: delete it to start again, or restore that recipe"):
         run(dataclasses.replace(MLP, **change), data, out)
     assert state.read_bytes() == before and not out.exists()
+
+
+def test_the_state_of_other_code_is_refused(tmp_path, data, monkeypatch):
+    out = tmp_path / "own.safetensors"
+    state = run(MLP, data, out, stop_after=3)
+    before, source = state.read_bytes(), modules_hash(hjbridge.train.MODULES)
+    assert read(state)[1]["hash"] == source
+    with monkeypatch.context() as patch:
+        patch.setattr(hjbridge.ledger.freshness, "modules_hash", lambda names: "0" * 64)
+        with pytest.raises(ValueError, match=f"of hash {source[:8]} where now it is 00000000: delete it .* or restore"):
+            run(MLP, data, out)
+    assert state.read_bytes() == before and not out.exists()
+    run(MLP, data, out)
 
 
 def test_the_state_of_other_images_is_refused(tmp_path, data):

@@ -10,7 +10,7 @@ from hjbridge.hjb.hopf_cole import HopfCole, HopfColeEstimate, hopf_cole_estimat
 from hjbridge.hjb.path_integral import PathIntegral
 from hjbridge.hjb.policy_iteration import PolicyIteration
 from hjbridge.hjb.problem import ControlProblem, LinearQuadratic
-from hjbridge.hjb.realised import compare, excess_percent, model_losses, realised_cost
+from hjbridge.hjb.realised import compare, excess_percent, gain_loss, model_losses, realised_cost
 from hjbridge.hjb.residual import SignTest, Terms, hjb_residual, sign_test
 from hjbridge.hjb.riccati import Riccati
 from hjbridge.hjb.simulate import ControlledPath, simulate
@@ -36,6 +36,7 @@ __all__ = [
     "compare",
     "defect_increments",
     "excess_percent",
+    "gain_loss",
     "hjb_residual",
     "hopf_cole_estimate",
     "load",

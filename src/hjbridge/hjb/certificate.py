@@ -37,7 +37,7 @@ class Certificate:
         step_change: J at `steps` less J at half as many, with the same noise. extrapolated: J at step zero.
         step_error: how far the latter lies from `cost`, relative to the mean size of a path's cost.
         outside: share of states on the paths that lie outside the solution's domain, where the control of the nearest
-            state in it was used.
+            state in it was used; a start that was drawn outside and moved to the border counts.
         tail: the part of J that was not simulated: e^(-rho T) times the value where the paths ended.
         value: the claimed value at the same starts. excess: J extrapolated less that value.
         baseline: cost of the allowed control nearest to zero, with the same noise and tail.

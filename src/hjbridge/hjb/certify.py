@@ -47,15 +47,16 @@ def certify(
     and Hopf-Cole value agree where the problem is linearly solvable. A control without a value needs one of the latter.
 
     Args:
-        x0: starts, (paths, d), or (1, d) to start all paths at one point; None draws them from `problem.initial`.
+        x0: starts, (paths, d), or (1, d) to start all paths at one point, in the solution's domain; None draws them
+            from `problem.initial` and moves those outside the domain to its border, see `Certificate.outside`.
         paths, steps: of the closed loop, steps even; None doubles them from 100 until the error of the step is below
             5 % of the cost, or to 1600. horizon: where to cut an infinite horizon; None is 2/rho (7/rho without a
             value). points: path points for residual and errors, fewer above 16 dimensions.
         cost_tolerance: excess of cost, relative to the value, that is accepted beyond the statistical error.
         residual_tolerance: see above. seed: starts the generator, on the device of x0. progress: show a bar.
     Returns: `Certificate`.
-    Raises: ValueError for bad arguments, or where the solution is asked outside its domain; FloatingPointError if the
-        cost or the residual is not finite.
+    Raises: ValueError for bad arguments, such as an x0 outside the solution's domain; FloatingPointError if the cost or
+        the residual is not finite.
     """
     for name, number, lowest in (("paths", paths, 16), ("points", points, 1)):
         if number < lowest:
@@ -69,7 +70,7 @@ def certify(
         got = f"one of {solution.problem.dim} states and {solution.problem.controls} controls"
         raise ValueError(f"solution must be of {problem.dim} states and {problem.controls} controls, got {got}")
     generator = torch.Generator(device="cpu" if x0 is None else x0.device).manual_seed(seed)
-    starts = nearest(solution, _starts(problem, x0, paths, generator))
+    starts, moved = _starts(problem, solution, x0, paths, generator)
     solution, given = extended(solution), solution
     exact = None
     if problem.exact is not None and problem.exact.value_function is not None:
@@ -84,7 +85,7 @@ def certify(
             if evidence.step_error(problem, pair) <= LARGEST_STEP_ERROR:
                 break
         bar.update()
-        found = evidence.costs(problem, pair) | evidence.outside(solution, pair.fine)
+        found = evidence.costs(problem, pair) | evidence.outside(solution, pair.fine, moved)
         if solution.value_function is not None:
             found |= evidence.claims(problem, solution, pair)
         found |= evidence.baseline(problem, guide, pair)
@@ -103,14 +104,24 @@ def certify(
     )  # fmt: skip
 
 
-def _starts(problem: ControlProblem, x0: Tensor | None, paths: int, generator: torch.Generator) -> Tensor:
+def _starts(
+    problem: ControlProblem, solution: Solution, x0: Tensor | None, paths: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Starts (paths, d) in the solution's domain, and which of them had to be moved there, (paths,) of bool."""
     if x0 is None:
         if problem.initial is None:
             raise ValueError(f"x0 must be given: the problem {problem.name!r} has no initial sampler, got None")
-        return problem.initial(paths, generator)
+        drawn = problem.initial(paths, generator)
+        starts = nearest(solution, drawn)
+        return starts, (starts != drawn).any(1)
     if x0.ndim != 2 or len(x0) not in (1, paths):
         raise ValueError(f"x0 must have shape (1, {problem.dim}) or ({paths}, {problem.dim}), got {tuple(x0.shape)}")
-    return x0.detach().expand(paths, -1)
+    if solution.domain is not None and x0.shape[1] == problem.dim:
+        outside = ((x0 != nearest(solution, x0)) & x0.isfinite()).any(1)
+        if bool(outside.any()):
+            low, high = (end.tolist() for end in solution.domain)
+            raise ValueError(f"x0 must lie in the solution's domain, {low} to {high}, got {x0[outside][0].tolist()}")
+    return x0.detach().expand(paths, -1), torch.zeros(paths, dtype=torch.bool, device=x0.device)
 
 
 def _end(problem: ControlProblem, horizon: float | None, known: bool) -> float:

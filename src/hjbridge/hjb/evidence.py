@@ -87,14 +87,18 @@ def costs(problem: ControlProblem, pair: Pair) -> Fields:
     }  # fmt: skip
 
 
-def outside(solution: Solution, run: Run) -> Fields:
-    """Share of the states of living paths that lie outside the solution's domain."""
+def outside(solution: Solution, run: Run, moved: Tensor) -> Fields:
+    """Share of the states of living paths that lie outside the solution's domain.
+
+    Args: moved, which starts lay outside before they were moved to its border, (n,) of bool.
+    """
     path = run.path
     assert path.states is not None
     if solution.domain is None:
         return {}
     alive = path.end > path.grid[:-1, None]
     out = (path.states[:-1] != nearest(solution, path.states[:-1])).any(-1)
+    out[0] |= moved
     return {"outside": (out & alive).sum().item() / max(1, alive.sum().item())}
 
 

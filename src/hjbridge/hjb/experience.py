@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -105,14 +106,17 @@ def ou_fits(n: int, steps: int, dt: float, generator: torch.Generator | None = N
     }
 
 
-def gain_error(batch: Batch, discount: float, iterations: int = 12) -> float:
-    """Relative error, in the Frobenius norm, of the gain that `temporal.lspi` learns from a batch.
+def gain_error(
+    batch: Batch, discount: float, iterations: int = 12, learn: Callable[..., Tensor] = temporal.lspi
+) -> float:
+    """Relative error, in the Frobenius norm, of the gain that is learnt from a batch.
 
-    Args: discount: of the step. iterations: of LSPI, from the control zero.
+    Args: discount: of the step. iterations: from the control zero. learn: `temporal.lspi`, or
+        `temporal.fitted_q_iteration`, which needs hundreds of iterations.
     """
     dim, controls = batch.x.shape[1], batch.u.shape[1]
     features, greedy = temporal.quadratic_features(batch.x, batch.u), temporal.quadratic_greedy(batch.after, controls)
-    w = temporal.lspi(features, greedy, batch.costs, discount, iterations)[-1]
+    w = learn(features, greedy, batch.costs, discount, iterations)[-1]
     return ((temporal.quadratic_gain(w, dim, controls) - batch.gain).norm() / batch.gain.norm()).item()
 
 

@@ -45,7 +45,7 @@ class FirstExit:
 
         Raises: ValueError if the problem is not linearly solvable (names the largest deviation), has a horizon, more
             than two states, noise that is correlated between them, a domain that is not inside its box, or a drift
-            that needs more points (says how many).
+            that needs more points (says how many) or has no noise along it.
         """
         if problem.horizon is not None or problem.inside is None:
             raise ValueError("problem must have a domain (inside) and no horizon for FirstExit: use HopfCole or Grid")
@@ -56,7 +56,7 @@ class FirstExit:
         if len(x) == 0:
             raise ValueError("box must hold the domain of the problem, got one that holds no point of it")
         temp = temperature(problem, x, 0.0)
-        n = self.points or (401 if problem.dim == 1 else 101)
+        n = (401 if problem.dim == 1 else 101) if self.points is None else self.points
         low, high = (end.double().tolist() for end in problem.box)
         lattice = _lattice(low, high, (n,) * problem.dim)
         value = _solve(problem, temp, lattice)
@@ -135,6 +135,11 @@ def _coefficients(problem: ControlProblem, x: Tensor) -> tuple[Array, Array, Arr
 def _check_drift(lattice: Lattice, f: Array, a: Array) -> None:
     """Refuse spacings h with |f| h > a: the differences would not be monotone."""
     for i, axis in enumerate(lattice.axes):
-        need = (np.abs(f[:, i]) / a[:, i]).max() * (axis[-1] - axis[0])
-        if need > len(axis) - 1:
+        # a state without drift and noise does not change: no differences are taken along it
+        moves = f[:, i] != 0
+        if (a[moves, i] == 0).any():
+            raise ValueError(f"dispersion must not vanish along state {i} where there is drift along it, got 0: no "
+                             "number of points is enough for FirstExit there; use PolicyIteration or Grid")  # fmt: skip
+        need = (np.abs(f[moves, i]) / a[moves, i]).max(initial=0) * (axis[-1] - axis[0])
+        if not need <= len(axis) - 1:
             raise ValueError(f"points must be at least {int(np.ceil(need)) + 1} for this drift, got {len(axis)}")

@@ -24,7 +24,7 @@ from hjbridge.hjb.solution import Solution
 GridScheme = Literal["upwind", "hybrid", "central", "semi-lagrangian", "cubic"]
 ORDER = {"upwind": 1, "hybrid": 2, "central": 2, "semi-lagrangian": 1, "cubic": 2}
 POINTS = {
-    "upwind": {1: 801, 2: 61, 3: 15}, "hybrid": {1: 801, 2: 61, 3: 15}, "central": {1: 801, 2: 41, 3: 11},
+    "upwind": {1: 801, 2: 61, 3: 15}, "hybrid": {1: 801, 2: 61, 3: 15}, "central": {1: 801, 2: 41, 3: 21},
     "semi-lagrangian": {1: 401, 2: 120, 3: 31}, "cubic": {1: 201, 2: 121, 3: 31},
 }  # fmt: skip
 
@@ -55,12 +55,13 @@ class Grid:
         points: along each axis, one number or one for each; None takes what `POINTS` says.
         steps: of time; None takes a quarter of the largest number of points, at least 30 (80 for central). They are
             equal for the semi-Lagrangian schemes; otherwise T - t is T (k/steps)^2, which keeps order 2 where the
-            terminal cost has a kink. Without horizon: semi-Lagrangian steps in a unit of time; None lets the median
-            step cross two cells.
+            terminal cost has a kink. Without horizon: semi-Lagrangian steps in a unit of time, one number or one for
+            each member of the control set; None lets the median step cross two cells.
         domain: lowest and highest state (d,); None takes `lattice.default_domain`, mostly the box.
             An axis has equal ratios if high >= 8 low > 0.
-        scheme: None takes central in 1-D and for linear-quadratic problems, semi-lagrangian otherwise; without horizon
-            cubic where there is an exit and no noise, else what `PolicyIteration` takes.
+        scheme: None takes central in 1-D, for linear-quadratic problems and where controls have no bounds,
+            semi-lagrangian otherwise; without horizon cubic where there is an exit, no noise and bounded or finitely
+            many controls, else what `PolicyIteration` takes.
         controls: levels between the bounds, for each control, of the semi-Lagrangian schemes.
         axes: all coordinates on each axis, in place of points and domain.
     The value is a cubic spline in state and time through the table (between its points a spline may leave the bounds
@@ -71,7 +72,7 @@ class Grid:
     """
 
     points: int | tuple[int, ...] | None = None
-    steps: int | float | None = None
+    steps: int | float | tuple[int | float, ...] | None = None
     domain: Domain | None = None
     scheme: GridScheme | None = None
     controls: int = 21
@@ -90,13 +91,15 @@ class Grid:
             return replace(self, **problem.grid).solve(problem, seed)
         if problem.horizon is None:
             return self._stationary(problem, seed)
-        scheme = self.scheme or ("central" if problem.dim == 1 or problem.linear_quadratic else "semi-lagrangian")
-        lattice = lattice_for(problem, self.points or POINTS[scheme].get(problem.dim, 5), self.domain, self.axes)
+        free = problem.controls > 0 and problem.control_set is None and problem.bounds is None
+        smooth = problem.dim == 1 or problem.linear_quadratic is not None or free
+        scheme = self.scheme or ("central" if smooth else "semi-lagrangian")
+        lattice = self._lattice(problem, scheme)
         count = max(80 if scheme == "central" else 30, max(lattice.shape) // 4) if self.steps is None else self.steps
         if not isinstance(count, int) or count < 3:
             raise ValueError(f"steps must be a whole number and at least 3, got {count}")
         implicitly = scheme in ("upwind", "hybrid", "central")
-        members = None if implicitly else self._members(problem)
+        members = None if implicitly else self._members(problem, scheme)
         _check_memory(problem, lattice, count, members, scheme)
         difference: Scheme = scheme if scheme in ("hybrid", "central") else "upwind"
         grid = discretise(problem, lattice, difference)
@@ -125,31 +128,36 @@ class Grid:
             scheme = "cubic"
         if scheme is None or scheme == "upwind" or scheme == "hybrid" or scheme == "central":
             return PolicyIteration(self.points, self.domain, scheme, self.axes).solve(problem, seed)
-        if self.steps is not None and not 0 < self.steps < math.inf:
+        rates = self.steps if isinstance(self.steps, tuple) else () if self.steps is None else (self.steps,)
+        if not all(0 < rate < math.inf for rate in rates):
             raise ValueError(f"steps must be positive and finite, got {self.steps}")
         if problem.discount == 0 and problem.inside is None:
             raise ValueError("discount must be positive unless the problem ends by exit, got 0: its cost is infinite")
-        lattice = lattice_for(problem, self.points or POINTS[scheme].get(problem.dim, 5), self.domain, self.axes)
-        members = self._members(problem)
+        lattice, members = self._lattice(problem, scheme), self._members(problem, scheme)
+        if isinstance(self.steps, tuple) and len(rates) != len(members):
+            raise ValueError(f"steps must be one number or {len(members)}, one for each control, got {self.steps}")
         _check_memory(problem, lattice, 1, members, scheme)
         grid = discretise(problem, lattice, "upwind")
-        dt = semi_lagrangian.two_cells(grid, members) if self.steps is None else 1 / self.steps
+        lengths = [1 / rate for rate in rates] or [semi_lagrangian.two_cells(grid, members)]
+        dt = lengths if isinstance(self.steps, tuple) else lengths[0]
         values, history = semi_lagrangian.iterate(grid, dt, members, 3 if scheme == "cubic" else 1)
         settings = {"periods": list(lattice.periods), "ridges": True}
         found = tabulated(problem, settings, table_of(lattice, values))
         meta = {"scheme": scheme, "order": ORDER[scheme], "shape": list(lattice.shape), "dt": dt}
         return replace(found, meta=meta, history=history[-1:])
 
-    def _members(self, problem: ControlProblem) -> Tensor:
+    def _lattice(self, problem: ControlProblem, scheme: GridScheme) -> Lattice:
+        points = POINTS[scheme].get(problem.dim, 5) if self.points is None else self.points
+        return lattice_for(problem, points, self.domain, self.axes)
+
+    def _members(self, problem: ControlProblem, scheme: GridScheme) -> Tensor:
         """The controls that a semi-Lagrangian scheme tries, (K, m)."""
         if problem.controls == 0:
             return torch.zeros(1, 0, dtype=torch.float64)
         if problem.control_set is not None:
             return problem.control_set.double()
         if problem.bounds is None:
-            raise ValueError(
-                f"scheme must be upwind, hybrid or central where controls have no bounds, got {self.scheme!r}"
-            )
+            raise ValueError(f"scheme must be upwind, hybrid or central where controls have no bounds, got {scheme!r}")
         if self.controls < 2:
             raise ValueError(f"controls must be at least 2, got {self.controls}")
         low, high = (end.tolist() for end in problem.bounds)

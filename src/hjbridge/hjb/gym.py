@@ -87,11 +87,17 @@ class ControlEnv(gymnasium.Env[Array, Any]):
         return self._observe(x), {"t": 0.0}
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """One step dt. Raises: RuntimeError after the end of an episode, FloatingPointError if the state overflows."""
+        """One step dt.
+
+        Raises: RuntimeError after the end of an episode; ValueError for an action that is none, as `control`, or that
+        is neither 0 nor 1 where all one can do is stop; FloatingPointError if the state overflows.
+        """
         if self._x is None:
             raise RuntimeError("reset must be called before the first step and after the end of an episode")
         problem, x, dt = self.problem, self._x, self.dt
         t = torch.tensor(self._step * dt, dtype=torch.float64)
+        if problem.obstacle is not None and not self.action_space.contains(action):
+            raise ValueError(f"action must be 0 (hold) or 1 (stop), got {action!r}")
         if problem.obstacle is not None and int(action) == 1:
             self._x = None
             paid = problem.obstacle(x, t).item()
@@ -122,7 +128,10 @@ class ControlEnv(gymnasium.Env[Array, Any]):
         return self._observe(x), self._reward(paid), ends, False, info
 
     def control(self, action: Any) -> Tensor:
-        """The control (1, m) that an action means. Raises: ValueError for a wrong shape or NaN."""
+        """The control (1, m) that an action means; beyond [-1, 1] it is clipped to the bounds.
+
+        Raises: ValueError for a wrong shape or NaN, or a number that is no member of a finite control set.
+        """
         problem = self.problem
         if problem.controls == 0:
             return torch.zeros(1, 0, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What a greedy policy does when its action values carry errors, and what a soft one does as the step shrinks."""
+"""What a greedy policy does when its action values carry errors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hjbridge.hjb.discrete import best_response
 from hjbridge.hjb.problem import ControlProblem
-from hjbridge.hjb.spectral import circle_points, excess_cost, held_action_values
+from hjbridge.hjb.spectral import circle_points, excess_cost
 
 
 def noisy_greedy(q: Tensor, noise: float, nodes: int = 361) -> Tensor:
@@ -52,18 +51,3 @@ def regret(problem: ControlProblem, actions: Tensor, noise: float, points: int =
     q = problem.control_cost.item() * (actions - best) ** 2 / 2
     policy = torch.full_like(q, 1 / len(actions)) if math.isinf(noise) else noisy_greedy(q, noise)
     return excess_cost(problem, actions, policy).mean().item()
-
-
-def divergence(problem: ControlProblem, actions: Tensor, dt: float, temperature: float, points: int = 65) -> float:
-    """Mean over even points of the circle of KL(pi || uniform), pi ~ e^(-Q_dt/alpha) the best soft policy for a step.
-
-    Q_dt is one held step and then the exact value.
-
-    Args: problem as for `held_action_values`, with an exact solution; actions (A,); dt; temperature alpha > 0.
-    """
-    if problem.exact is None:
-        raise ValueError(f"problem must have an exact solution, got {problem.name!r} without")
-    value = problem.exact.value(circle_points(points)[:, None])
-    policy = best_response(held_action_values(problem, value, dt, actions), temperature)
-    # KL = sum_a pi_a log(A pi_a)
-    return torch.xlogy(policy, len(actions) * policy).sum(1).mean().item()

@@ -12,7 +12,7 @@ from torch import Tensor
 from hjbridge.hjb.desirability import PanelValue, solve_panels
 from hjbridge.hjb.first_exit import FirstExit
 from hjbridge.hjb.importance import HopfColeEstimate, hopf_cole_estimate
-from hjbridge.hjb.path_integral import PathIntegral
+from hjbridge.hjb.path_integral import PathIntegral, check_coefficients
 from hjbridge.hjb.problem import ControlProblem
 from hjbridge.hjb.residual import hjb_residual
 from hjbridge.hjb.simulate import Feedback
@@ -64,7 +64,8 @@ class HopfCole:
 
         The history has one entry: lam and, in "error", what is left of the HJB equation at 200 points, relative to its
         largest term (collocation), or the largest change of V at 32 points against half the nodes (trapezoidal rule).
-        Raises: ValueError if the problem is not linearly solvable (names the largest deviation) or of another class.
+        Raises: ValueError if the problem is not linearly solvable (names the largest deviation) or of another class, or
+        drift, dispersion or costs are not finite at 200 points.
         """
         if self.paths is not None:
             return PathIntegral(self.paths, self.steps, self.guide).solve(problem, seed)
@@ -73,6 +74,7 @@ class HopfCole:
         if problem.inside is not None:
             raise ValueError("inside must be None with a horizon for HopfCole, got a domain: use Grid")
         x, t = check_points(problem)
+        check_coefficients(problem, x, t)
         temp = temperature(problem, x, t)
         settings: dict[str, Any] = {"temperature": temp}
         if _is_gaussian(problem, x, t):

@@ -38,7 +38,7 @@ def hopf_cole_estimate(
             the weight so far, -int L psi (Z/lam + theta).dW has mean zero, and cancels the noise of w if V^ = V.
     Returns: one number for each different start, in the order in which they first appear in `path.states[0]`.
     Raises: ValueError if the problem is not linearly solvable or the paths end too early or start alone;
-        FloatingPointError if the control variate makes the mean of w negative.
+        FloatingPointError if the costs of the paths are not finite or the control variate makes the mean of w negative.
     Source: Thijssen and Kappen 2015, theorem 1 and corollary 1.
     """
     assert path.states is not None and path.noises is not None
@@ -46,14 +46,16 @@ def hopf_cole_estimate(
     temp = temperature(problem, start[:64], path.grid[0])
     _check_complete(problem, path)
     log_weight, variate = start.new_zeros(len(start)), start.new_zeros(len(start))
+    # e^(V^/lam) at the start, one factor for all its paths, keeps psi in range and drops out of the regression
+    scale = None if solution is None else solution.value(start, path.grid[0]) / temp
     for i, (t, dt) in enumerate(zip(path.grid[:-1], path.grid.diff(), strict=True)):
         alive, x = path.end > t, path.states[i]
         here = torch.where(alive.unsqueeze(1), x, start)
         theta = girsanov(problem, here, t, path.controls[i], path.sigmas[i])
         dw = path.noises[i]
-        if solution is not None:
+        if solution is not None and scale is not None:
             Z = _transposed(path.sigmas[i], solution.gradient(here, t))
-            psi = torch.exp(log_weight - solution.value(here, t) / temp)
+            psi = torch.exp(log_weight + scale - solution.value(here, t) / temp)
             variate = variate - torch.where(alive, psi * ((Z / temp + theta) * dw).sum(1), 0.0)
         log_weight = log_weight + torch.where(alive, log_step(problem, temp, here, t, dt, theta, dw), 0.0)
     log_weight = log_weight - path.terminal / temp
@@ -113,17 +115,23 @@ def _by_start(start: Tensor, log_weight: Tensor, variate: Tensor | None, temp: f
 
 
 def log_mean(log_weight: Tensor, temp: float, variate: Tensor | None = None) -> HopfColeEstimate:
-    """-lam ln of the mean of the weights along the last axis, with standard error and effective sample size."""
+    """-lam ln of the mean of the weights along the last axis, with standard error and effective sample size.
+
+    Args: log_weight (..., n). variate: of mean zero, (..., n), up to a factor for each row.
+    Raises: FloatingPointError if a weight is NaN or infinite, all are zero, or the variate makes the mean negative.
+    """
     n = log_weight.shape[-1]
     top = log_weight.detach().amax(-1, keepdim=True)
+    if not bool(top.isfinite().all()):
+        got = top[~top.isfinite()][0].item()
+        raise FloatingPointError(f"the largest ln w must be finite, got {got}: costs of paths are NaN or infinite")
     w = torch.exp(log_weight - top)
     ess = w.sum(-1) ** 2 / (n * (w**2).sum(-1))
     if variate is not None:
-        m = variate * torch.exp(-top)
-        centred = m - m.mean(-1, keepdim=True)
+        centred = variate - variate.mean(-1, keepdim=True)
         # b = cov(w, m)/var(m)
         b = (w * centred).sum(-1, keepdim=True) / (centred**2).sum(-1, keepdim=True).clamp(min=1e-300)
-        w = w - b * m
+        w = w - b * variate
     mean = w.mean(-1)
     if not bool((mean > 0).all()):
         raise FloatingPointError("the mean weight is not positive: too few paths, or leave out the solution")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hjbridge.hjb.problem import ControlProblem
+from hjbridge.hjb.riccati import COVERED
 
 Scheme = Literal["euler", "exact"]
 
@@ -62,6 +63,9 @@ def held(problem: ControlProblem, dt: Tensor, scheme: Scheme = "exact") -> Step:
     matrices = problem.linear_quadratic
     if matrices is None or problem.dim != 1 or problem.controls != 1 or problem.horizon is not None:
         raise ValueError(f"problem must be scalar, linear-quadratic and without horizon, got {problem.name}")
+    for name in COVERED:
+        if getattr(problem, name) is not None:
+            raise ValueError(f"{name} must be None for the held problem: with it the value is not quadratic")
     if problem.discount == 0:
         raise ValueError("problem must have a positive discount rate, got 0")
     if dt.ndim != 1 or not dt.is_floating_point() or not bool(((dt > 0) & (dt <= 1)).all()):

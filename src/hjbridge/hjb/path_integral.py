@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,8 @@ class PathIntegral:
     Attributes:
         paths, steps: for each point; the steps divide the time that is left.
         guide: control v(x, t) under which the paths run, differentiable in x if gradients are wanted; None runs them
-            without control. The nearer to the optimum, the smaller the variance: no bias either way.
+            without control. The nearer to the optimum, the smaller the variance. The mean of w is unbiased for every
+            guide; V is consistent, of bias lam (1/ess - 1)/(2n) for n paths, and off by the order of the step.
     """
 
     paths: int = 1024
@@ -41,7 +43,10 @@ class PathIntegral:
             raise ValueError(f"steps must be positive, got {self.steps}")
 
     def solve(self, problem: ControlProblem, seed: int = 0) -> Solution:
-        """The solution that samples when it is asked. Raises: ValueError if the problem is not linearly solvable."""
+        """The solution that samples when it is asked.
+
+        Raises: ValueError if the problem is not linearly solvable, or drift, dispersion or costs are NaN.
+        """
         temp = _checked(problem)
         settings = {"paths": self.paths, "steps": self.steps, "seed": seed, "guided": self.guide is not None}
         return Solution(
@@ -91,4 +96,26 @@ class PathIntegral:
 def _checked(problem: ControlProblem) -> float:
     if problem.horizon is None or problem.inside is not None:
         raise ValueError("problem must have a horizon and no exit for PathIntegral, got another: use FirstExit")
-    return temperature(problem, *check_points(problem))
+    x, t = check_points(problem)
+    check_coefficients(problem, x, t)
+    return temperature(problem, x, t)
+
+
+def check_coefficients(problem: ControlProblem, x: Tensor, t: Tensor) -> None:
+    """Refuse drift and dispersion if not finite, and costs of NaN or minus infinity, at points (n, d), times (n,).
+
+    Raises: ValueError, naming the coefficient, the value and the point.
+    """
+    idle = x.new_zeros(len(x), problem.controls)
+    found = {"drift": problem.drift(x, t), "dispersion": problem.noise(x, t, idle)}
+    bad = {name: ~values.isfinite() for name, values in found.items()}
+    costs = {} if problem.running_cost is None else {"running_cost": problem.running_cost(x, t)}
+    if problem.terminal_cost is not None:
+        costs["terminal_cost"] = problem.terminal_cost(x)
+    # a state that is forbidden may cost infinitely much
+    bad |= {name: values.isnan() | (values == -math.inf) for name, values in costs.items()}
+    for name, values in (found | costs).items():
+        if bool(bad[name].any()):
+            row = int(bad[name].reshape(len(x), -1).any(1).nonzero()[0])
+            got = values[bad[name]][0].item()
+            raise ValueError(f"{name} must be finite, got {got} at x = {x[row].tolist()}, t = {t[row].item():g}")

@@ -50,14 +50,19 @@ class PolicyIteration:
     def solve(self, problem: ControlProblem, seed: int = 0) -> Solution:
         """Solve the problem; the seed is not used.
 
-        Raises: ValueError for a problem with a horizon, or without horizon, discount and exit; for what `lattice_for`
-            refuses; FloatingPointError if the iteration does not end.
+        Raises: TypeError for a finite problem (`discrete.policy_iteration` solves it); ValueError for a problem with a
+            horizon, or without horizon, discount and exit; for what `lattice_for` refuses; FloatingPointError if the
+            iteration does not end.
         """
+        if not isinstance(problem, ControlProblem):
+            raise TypeError(f"problem must be a ControlProblem, got {type(problem).__name__}: a finite problem is "
+                            "solved by hjbridge.hjb.discrete.policy_iteration, which returns a Tabular")  # fmt: skip
         if problem.horizon is not None:
             raise ValueError(f"problem must have no horizon for PolicyIteration, got {problem.horizon:g}: use Grid")
         if problem.discount == 0 and problem.inside is None:
             raise ValueError("discount must be positive unless the problem ends by exit, got 0: its cost is infinite")
-        lattice = lattice_for(problem, self.points or POINTS.get(problem.dim, 5), self.domain, self.axes)
+        points = POINTS.get(problem.dim, 5) if self.points is None else self.points
+        lattice = lattice_for(problem, points, self.domain, self.axes)
         check_memory(factor_bytes(lattice), lattice)
         zero = torch.zeros((), dtype=torch.float64)
         grid = discretise(problem, lattice, "upwind")

@@ -114,6 +114,18 @@ class ControlProblem:
             raise ValueError(f"control_matrix must have shape {(self.dim, self.controls)}, got {shape}")
         if isinstance(self.dispersion, Tensor) and (self.dispersion.ndim != 2 or len(self.dispersion) != self.dim):
             raise ValueError(f"dispersion must have shape ({self.dim}, k), got {tuple(self.dispersion.shape)}")
+        if isinstance(self.dispersion, float | int) and not 0 <= self.dispersion < math.inf:
+            raise ValueError(f"dispersion must be finite and not negative, got {self.dispersion}")
+        for name in ("dispersion", "control_matrix", "control_set"):
+            given = getattr(self, name)
+            if isinstance(given, Tensor) and not bool(given.isfinite().all()):
+                raise ValueError(f"{name} must be finite, got {given[~given.isfinite()][0].item()}")
+        if self.box is not None:
+            low, high = self.box
+            fits = low.shape == high.shape == (self.dim,) and bool((low.isfinite() & high.isfinite()).all())
+            if not fits or not bool((low < high).all()):
+                got = f"{low.tolist()} and {high.tolist()}"
+                raise ValueError(f"box must be two finite vectors ({self.dim},), low < high, got {got}")
         self._check_control()
 
     def _check_control(self) -> None:

@@ -12,6 +12,7 @@ from hjbridge.hjb.certify import certify
 from hjbridge.hjb.closed_loop import extended
 from hjbridge.hjb.evidence import costs, run_pair
 from hjbridge.hjb.problem import ControlProblem
+from hjbridge.hjb.problems.linear import stationary_lqr
 from hjbridge.hjb.simulate import simulate
 from hjbridge.hjb.solution import Method, Solution, solve
 
@@ -75,6 +76,29 @@ def model_losses(
     return 100 * (torch.stack([cost(model) for model in models], 1) / cost(problem).unsqueeze(1) - 1)
 
 
+def gain_loss(problem: ControlProblem, **believed: float) -> float:
+    """What a `stationary_lqr` loses under the gain that is best for another model, in per cent of x'Px/2 and of c.
+
+        P_K = (q + r K^2) / (rho + 2 (beta K - alpha)),    loss = 100 (P_K / P - 1),
+
+    with the gain K of the model that is believed in and alpha, beta, q, r, rho of the truth.
+
+    Args: problem, the truth. believed: arguments of `stationary_lqr` in which the model differs.
+    Raises: ValueError for another problem; if e^(-rho t) E X^2 does not go to zero under that gain.
+    """
+    if problem.name != "stationary_lqr" or problem.exact is None:
+        raise ValueError(f"problem must be a stationary_lqr, got {problem.name!r}")
+    one, truth = torch.ones(1, 1, dtype=torch.float64), dict(problem.arguments)
+    model = stationary_lqr(**(truth | believed)).exact
+    assert model is not None
+    gain = -model.control(one).item()
+    decay = truth["rho"] + 2 * (truth["beta"] * gain - truth["alpha"])
+    if decay <= 0:
+        raise ValueError(f"believed must give a gain that keeps the cost finite, got {believed} and K = {gain:g}")
+    # P_K = (q + r K^2) / (rho + 2 (beta K - alpha))
+    return 100 * ((truth["q"] + truth["r"] * gain**2) / decay / problem.exact.gradient(one).item() - 1)
+
+
 def excess_percent(
     problem: ControlProblem, solution: Solution, x0: Tensor, seeds: Sequence[int], *,
     paths: int, steps: int, horizon: float | None = None,
@@ -99,11 +123,15 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """Certify several solutions of a problem with a known answer, each once for every seed.
 
-    Args: candidates: name to solution. seeds, paths, steps: see `certify`.
+    Args: problem, with an exact value. candidates: name to solution. seeds, paths, steps: see `certify`.
     Returns: name of a measurement -> name of the candidate -> number, or one number for each seed: certified, how often
         it was called optimal; promised, cost less the value it claims; excess, cost less that of the exact control;
         gap, half the squared distance to that control; value, what it claims over the exact value, less 1, in per cent.
+        A candidate that is a control without a value has no entry in value, and none but an empty list in promised.
+    Raises: ValueError for a problem without exact value.
     """
+    if problem.exact is None or problem.exact.value_function is None:
+        raise ValueError(f"problem must have an exact value, got {problem.name!r} without")
     found: dict[str, dict[str, Any]] = {name: {} for name in ("certified", "promised", "excess", "gap", "value")}
     for name, solution in candidates.items():
         made = [certify(problem, solution, paths=paths, steps=steps, seed=seed) for seed in seeds]
@@ -111,6 +139,7 @@ def compare(
         found["promised"][name] = [c.excess.mean for c in made if c.excess]
         found["excess"][name] = [c.exact_excess.mean for c in made if c.exact_excess]
         found["gap"][name] = [c.control_gap.mean for c in made if c.control_gap]
-        claimed, exact = sum(c.value or 0.0 for c in made), sum(c.exact_value or 0.0 for c in made)
-        found["value"][name] = 100 * (claimed / exact - 1)
+        if solution.value_function is not None:
+            claimed, exact = sum(c.value or 0.0 for c in made), sum(c.exact_value or 0.0 for c in made)
+            found["value"][name] = 100 * (claimed / exact - 1)
     return found

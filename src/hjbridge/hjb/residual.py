@@ -57,8 +57,9 @@ def hjb_residual(
     Args:
         value: any callable V(x, t) -> (n,) that torch can differentiate twice in x and once in t.
         x: points (n, d). t: times, a number or (n,); ignored by problems without horizon.
-        terms: also return the terms. probes: estimate the trace by so many Rademacher vectors from `generator`, drawn
-            afresh for each point, in place of computing it; unbiased, with a variance.
+        terms: also return the terms. probes: None computes the trace, in any dimension, by a backward pass for each
+            Brownian motion; a number estimates it by so many Rademacher vectors from `generator`, drawn afresh for each
+            point: unbiased, with a variance.
         graph: keep the graph, to train on the residual; otherwise the result is detached.
     Returns: the residual, or a pair of residual and `Terms`.
     Raises: ValueError for points or times that the problem does not accept, probes < 1, probes with a dispersion that
@@ -72,7 +73,7 @@ def hjb_residual(
     with torch.enable_grad():
         v = checked(value(y, s), x)
         slope = first(v, y)
-        rate = first(v, s) if problem.horizon is not None else torch.zeros_like(v)
+        rate = first(v, s, graph=graph) if problem.horizon is not None else torch.zeros_like(v)
         M = hessian(value, x, t.expand(len(x))) if problem.controlled_noise else None
         u = problem.best_control(y, s, slope, M)
         sigma = problem.noise(y, s, u)
@@ -86,7 +87,7 @@ def hjb_residual(
             drift=(problem.drift(y, s) * slope).sum(1),
             control=_control_term(problem, y, s, u, slope),
             cost=torch.zeros_like(v) if problem.running_cost is None else problem.running_cost(y, s),
-            diffusion=second_order(slope, y, sigma, drawn),
+            diffusion=second_order(slope, y, sigma, drawn, graph=graph),
         )
         residual = torch.stack(tuple(parts)).sum(0)
         if problem.obstacle is not None:

@@ -6,6 +6,8 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,7 +26,8 @@ class Solution:
         problem: what it solves. method: the name of what solved it ("exact" for a closed form or a quadrature).
         value_function: V, differentiable in x and t; None if only a control is known. gradient_function: grad V; None
             differentiates V. control_function: u; None takes the minimiser of the problem's Hamiltonian at grad V.
-        settings, tensors: what `load` needs to rebuild it. meta: method, seed, CPU seconds, versions.
+        settings, tensors: what `load` needs to rebuild it. meta: method, seed, CPU seconds, versions, see `provenance`;
+            an exact solution without meta gets that of a closed form: no seed, no seconds.
         history: what the method noted on its way, one mapping for each iteration.
         domain: lowest and highest state, each (d,), infinite where open, outside which value and control are refused;
             None if there is no such limit.
@@ -40,6 +43,10 @@ class Solution:
     meta: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     domain: tuple[Tensor, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.method == "exact" and not self.meta:
+            object.__setattr__(self, "meta", provenance("exact", None, 0.0))
 
     def value(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """V at x (n, d) and t, of shape (n,). Raises: ValueError if the solution is a control only, or for bad x, t."""
@@ -112,6 +119,22 @@ class Method(Protocol):
         ...
 
 
+def provenance(method: str, seed: int | None, seconds: float) -> dict[str, Any]:
+    """Where a solution comes from: method, seed (None if nothing is random), CPU seconds, and versions by package."""
+    return {"method": method, "seed": seed, "seconds": round(seconds, 4), **_versions()}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("hjbridge", "torch", "numpy", "scipy"):
+        try:
+            found[name] = metadata.version(name).split("+")[0]
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
 def solve(problem: ControlProblem, method: Method, seed: int = 0) -> Solution:
     """Solve a problem by a method; the solution's `meta` tells method, seed, CPU seconds and versions.
 
@@ -122,18 +145,16 @@ def solve(problem: ControlProblem, method: Method, seed: int = 0) -> Solution:
     start = time.process_time()
     found = method.solve(problem, seed)
     name = type(method).__name__ if found.method == "exact" else found.method
-    meta = {
-        "method": name, "seed": seed, "seconds": round(time.process_time() - start, 4),
-        "torch": torch.__version__.split("+")[0],
-    }  # fmt: skip
-    return replace(found, method=name, meta={**meta, **found.meta})
+    meta = provenance(name, seed, time.process_time() - start)
+    return replace(found, method=name, meta={**found.meta, **meta})
 
 
 def load(path: str | Path, problem: ControlProblem | None = None) -> Solution:
     """Read a solution that `Solution.save` wrote.
 
     Args: problem, the one that was solved; None restates it from `hjbridge.hjb.problems` by name and arguments.
-    Raises: FileNotFoundError or ValueError if the file is missing or damaged, or solves a problem of another name.
+    Raises: FileNotFoundError or ValueError if the file is missing or damaged, or solves a problem of another name or
+        with other arguments (names the first; two functions pass for the same).
     """
     from safetensors import SafetensorError
     from safetensors.torch import load as parse
@@ -161,6 +182,8 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> Solution:
         problem = make(**_tensors(header["arguments"]))
     elif problem.name != header["problem"]:
         raise ValueError(f"problem must be {header['problem']!r}, which {path} solves, got {problem.name!r}")
+    else:
+        _check_arguments(header["arguments"], problem, path)
     if header["method"] == "exact":
         if problem.exact is None:
             raise ValueError(f"problem must have an exact solution to load {path}, got none")
@@ -178,6 +201,18 @@ def _finite(values: Tensor, what: str, x: Tensor) -> Tensor:
     if not bool(good.all()):
         raise FloatingPointError(f"the {what} is NaN at x = {x[~good][0].tolist()}")
     return values
+
+
+def _check_arguments(saved: Mapping[str, Any], problem: ControlProblem, path: Path) -> None:
+    given = json.loads(json.dumps(_plain(problem.arguments), default=repr))
+    for name in {**saved, **given}:
+        ours, theirs = (_bare(values.get(name, "nothing")) for values in (given, saved))
+        if ours != theirs:
+            raise ValueError(f"problem must have {name} = {theirs}, which {path} was solved with, got {ours}")
+
+
+def _bare(value: Any) -> Any:
+    return value["tensor"] if isinstance(value, dict) and "tensor" in value else value
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hjbridge.hjb.discrete import best_response
 from hjbridge.hjb.problem import ControlProblem
+from hjbridge.hjb.riccati import COVERED
 
 
 class Errors(NamedTuple):
@@ -16,6 +19,18 @@ class Errors(NamedTuple):
     value: float
     control: float
     advantage: float
+
+
+class Soft(NamedTuple):
+    """A soft value on N even points of the circle, (N,), and the policy that attains it, (N, A)."""
+
+    value: Tensor
+    policy: Tensor
+
+    def divergence(self) -> float:
+        """Mean over the points of KL(pi || uniform), in nats."""
+        # KL = sum_a pi_a log(A pi_a)
+        return torch.xlogy(self.policy, self.policy.shape[1] * self.policy).sum(1).mean().item()
 
 
 class Circle(NamedTuple):
@@ -38,15 +53,11 @@ def held_circle(problem: ControlProblem, dt: float, points: int = 65, rounds: in
     V is a trigonometric polynomial through N points. The expectation over Z multiplies mode k by e^(-k^2 sigma^2 dt/2),
     so that nothing but the Bellman equation itself is discretised; rounding apart, V_dt is exact once N resolves it.
 
-    Args: problem, one periodic axis of length 2 pi, quadratic control cost, constant B and sigma, a discount rate and
-        no horizon; dt > 0; points N, odd.
+    Args: problem, one periodic axis of length 2 pi, quadratic control cost, constant B and sigma, a discount rate, no
+        horizon and no bounds on the control; dt > 0; points N, odd.
     Raises: ValueError for another problem, dt or N; RuntimeError if u is no minimum or the rounds do not suffice.
     """
-    _check(problem)
-    if not 0 < dt < float("inf"):
-        raise ValueError(f"dt must be positive and finite, got {dt}")
-    if points < 3 or points % 2 == 0:
-        raise ValueError(f"points must be odd and at least 3, got {points}")
+    _check(problem, dt, points)
     x = circle_points(points)
     R, gamma = _scalar(problem.control_cost), torch.exp(torch.tensor(-problem.discount * dt, dtype=torch.float64))
     B, eye = _scalar(problem.control_matrix), torch.eye(points, dtype=torch.float64)
@@ -66,7 +77,7 @@ def held_circle(problem: ControlProblem, dt: float, points: int = 65, rounds: in
 
 def held_action_values(problem: ControlProblem, value: Tensor, dt: float, actions: Tensor) -> Tensor:
     """Q_dt (N, A) of each of `actions` (A,) on the N points of a `value` (N,), the same step as `held_circle`."""
-    _check(problem)
+    _check(problem, dt, len(value))
     x = circle_points(len(value))
     gamma = torch.exp(torch.tensor(-problem.discount * dt, dtype=torch.float64))
     R, B, columns = _scalar(problem.control_cost), _scalar(problem.control_matrix), []
@@ -76,6 +87,40 @@ def held_action_values(problem: ControlProblem, value: Tensor, dt: float, action
         # Q = (l + R u^2/2) dt + gamma E V(X')
         columns.append((cost + R * u**2 / 2) * dt + gamma * onward)
     return torch.stack(columns, 1)
+
+
+def soft_circle(
+    problem: ControlProblem, actions: Tensor, dt: float, temperature: float, points: int = 65, rounds: int = 50
+) -> Soft:
+    """Solve the soft Bellman equation of held controls on a circle by soft policy iteration.
+
+        V(x) = -alpha log sum_a e^(-Q(x, a)/alpha),    Q(x, a) = (l + R a^2/2) dt + e^(-rho dt) E V(X_dt)
+
+    For alpha = a dt and dt -> 0, V tends to the solution of the exploratory equation
+    rho V = l + b V' + sigma^2 V''/2 - a log sum_a e^(-(R a^2/2 + B a V')/a); for a fixed alpha, to minus infinity.
+
+    Args: problem as for `held_circle`; actions (A,); dt; temperature alpha > 0; points N, odd.
+    Raises: ValueError as `held_circle` and for another temperature; RuntimeError if the rounds do not suffice.
+    Source: Haarnoja et al. 2018, section 4.1; Wang, Zariphopoulou and Zhou 2020 for the limit.
+    """
+    _check(problem, dt, points)
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    x, eye = circle_points(points), torch.eye(points, dtype=torch.float64)
+    drift, B = _drift(problem, x), _scalar(problem.control_matrix)
+    gamma = torch.exp(torch.tensor(-problem.discount * dt, dtype=torch.float64))
+    moves = torch.stack([_moved(problem, points, x + (drift + B * u) * dt, dt) for u in actions])
+    paid = held_action_values(problem, torch.zeros_like(x), dt, actions)
+    policy = torch.full_like(paid, 1 / len(actions))
+    for _ in range(rounds):
+        # V = c_pi + alpha sum_a pi log pi + gamma P_pi V
+        cost = (policy * paid).sum(1) + temperature * torch.xlogy(policy, policy).sum(1)
+        value = torch.linalg.solve(eye - gamma * torch.einsum("na,ank->nk", policy, moves), cost)
+        better = best_response(paid + gamma * (moves @ value).T, temperature)
+        moved, policy = (better - policy).abs().max().item(), better
+        if moved <= 1e-10:
+            return Soft(value, policy)
+    raise RuntimeError(f"soft policy iteration needs more than {rounds} rounds")
 
 
 def held_errors(problem: ControlProblem, dt: float, actions: Tensor, points: int = 65) -> Errors:
@@ -106,10 +151,10 @@ def excess_cost(problem: ControlProblem, actions: Tensor, policy: Tensor) -> Ten
 
     Args: problem as for `held_circle`, with an exact solution; policy, probabilities in each point.
     """
-    _check(problem)
+    n = len(policy)
+    _check(problem, 1.0, n)
     if problem.exact is None:
         raise ValueError("problem must have an exact solution, got none")
-    n = len(policy)
     x = circle_points(n)
     best = problem.exact.control(x[:, None])
     # q(x, u) = R (u - u*)^2/2
@@ -120,9 +165,19 @@ def excess_cost(problem: ControlProblem, actions: Tensor, policy: Tensor) -> Ten
     return torch.linalg.solve(problem.discount * torch.eye(n, dtype=torch.float64) - generator, rate)
 
 
-def _check(problem: ControlProblem) -> None:
+def _check(problem: ControlProblem, dt: float, points: int) -> None:
     if problem.dim != 1 or problem.periodic != (0,) or problem.horizon is not None or not problem.discount:
         raise ValueError(f"problem must be discounted, on a circle and without horizon, got {problem.name}")
+    for name in COVERED:
+        if getattr(problem, name) is not None:
+            raise ValueError(f"{name} must be None on the circle: only free controls of quadratic cost are covered")
+    length = math.nan if problem.box is None else (problem.box[1] - problem.box[0]).item()
+    if not abs(length / (2 * math.pi) - 1) < 1e-6:
+        raise ValueError(f"box must be 2 pi = {2 * math.pi:.6g} long on the circle, got {length:.6g}")
+    if not 0 < dt < math.inf:
+        raise ValueError(f"dt must be positive and finite, got {dt}")
+    if points < 3 or points % 2 == 0:
+        raise ValueError(f"points must be odd and at least 3, got {points}")
 
 
 def _improve(problem: ControlProblem, value: Tensor, drift: Tensor, u: Tensor, dt: float) -> Tensor:

@@ -25,7 +25,8 @@ def td0(
         E[ phi (c + gamma w.phi' - w.phi) ] = 0.
 
     Args: features phi (n, k); next_features phi' (n, k); costs c of the step (n,); discount gamma of the step.
-    Returns: w (k,). Raises: ValueError for other shapes, a discount outside [0, 1], features that do not determine w.
+    Returns: w (k,). Raises: ValueError for other shapes, a discount outside [0, 1], features that do not determine w,
+        and as everywhere in this module for an argument that is not finite.
     Source: Bradtke and Barto 1996 (LSTD).
     """
     p = _probabilities(features, next_features, costs, discount, weights)
@@ -60,6 +61,7 @@ def martingale_loss(values: Tensor, costs: Tensor, discount: float, terminal: Te
     returns = _returns(costs, discount, terminal)
     if values.shape != costs.shape:
         raise ValueError(f"values must have shape {tuple(costs.shape)}, got {tuple(values.shape)}")
+    _check_finite(values=values)
     worth = _worth(costs, discount)
     # M_N - M_j = gamma^j (G_j - V_j)
     return (worth * (returns - values)).square().mean()
@@ -73,6 +75,7 @@ def martingale_fit(features: Tensor, costs: Tensor, discount: float, terminal: T
     returns = _returns(costs, discount, terminal)
     if features.ndim != 3 or features.shape[:2] != costs.shape:
         raise ValueError(f"features must have shape {(*costs.shape, 'k')}, got {tuple(features.shape)}")
+    _check_finite(features=features)
     weighted = (features * _worth(costs, discount).square().unsqueeze(-1)).flatten(0, 1).T
     # sum gamma^2j phi phi' w = sum gamma^2j phi G
     return _solve(weighted @ features.flatten(0, 1), weighted @ returns.flatten())
@@ -87,13 +90,13 @@ def fitted_q_iteration(
         costs (n,); discount; iterations; start, the first w, zero by default.
     Returns: every w, (iterations + 1, k). Nothing makes the sequence converge unless the regression is an averager
         (Gordon 1995).
-    Raises: ValueError for other shapes, or features that do not determine w; FloatingPointError when it has diverged
-        beyond floating point.
+    Raises: ValueError for other shapes, features that do not determine w, or an argument that is not finite;
+        FloatingPointError when it has diverged beyond floating point.
     Source: Ernst, Geurts and Wehenkel 2005.
     """
-    w = features.new_zeros(features.shape[1]) if start is None else start
+    w = _first(features, start)
     found = [w]
-    p = _probabilities(features, greedy(w), costs, discount, None)
+    p = _probabilities(features, _chosen(greedy, w), costs, discount, None)
     left = features.T * p
     gram = _determined(left @ features)
     for k in range(iterations):
@@ -112,10 +115,10 @@ def lspi(
 
     Arguments, result and errors as in `fitted_q_iteration`. Source: Lagoudakis and Parr 2003.
     """
-    w = features.new_zeros(features.shape[1]) if start is None else start
+    w = _first(features, start)
     found = [w]
     for _ in range(iterations):
-        w = td0(features, greedy(w), costs, discount)
+        w = td0(features, _chosen(greedy, w), costs, discount)
         found.append(w)
     return torch.stack(found)
 
@@ -140,8 +143,9 @@ def quadratic_features(x: Tensor, u: Tensor) -> Tensor:
 def quadratic_gain(w: Tensor, dim: int, controls: int) -> Tensor:
     """K (m, d) of the best control u = -K x of an action value w'z, z the `quadratic_features`; zero for w = 0.
 
-    Raises: ValueError if the action value has no minimum in u (names the eigenvalue).
+    Raises: ValueError if w is not finite, or the action value has no minimum in u (names the eigenvalue).
     """
+    _check_finite(w=w)
     size = dim + controls
     M = w.new_zeros(size, size)
     i, j = torch.triu_indices(size, size)
@@ -170,12 +174,34 @@ def _returns(costs: Tensor, discount: float, terminal: Tensor) -> Tensor:
         shapes = f"{tuple(costs.shape)} and {tuple(terminal.shape)}"
         raise ValueError(f"costs and terminal must have shapes (N, n) and (n,), got {shapes}")
     _check_discount(discount)
+    _check_finite(costs=costs, terminal=terminal)
     still, returns = terminal, torch.empty_like(costs)
     for j in reversed(range(len(costs))):
         # G_j = c_j + gamma G_j+1
         still = costs[j] + discount * still
         returns[j] = still
     return returns
+
+
+def _first(features: Tensor, start: Tensor | None) -> Tensor:
+    w = features.new_zeros(features.shape[1]) if start is None else start
+    _check_finite(start=w)
+    return w
+
+
+def _chosen(greedy: Greedy, w: Tensor) -> Tensor:
+    chosen = greedy(w)
+    _check_finite(greedy=chosen)
+    return chosen
+
+
+def _check_finite(**given: Tensor) -> None:
+    for name, values in given.items():
+        good = values.isfinite()
+        if not bool(good.all()):
+            what = "must return finite features" if name == "greedy" else "must be finite"
+            row = tuple((~good).nonzero()[0].tolist())
+            raise ValueError(f"{name} {what}, got {values[row].item()} at {row}")
 
 
 def _check_discount(discount: float) -> None:
@@ -190,6 +216,7 @@ def _probabilities(
     if features.ndim != 2 or next_features.shape != features.shape or costs.shape != features.shape[:1]:
         shapes = f"{tuple(features.shape)}, {tuple(next_features.shape)} and {tuple(costs.shape)}"
         raise ValueError(f"features, next features and costs must have shapes (n, k), (n, k) and (n,), got {shapes}")
+    _check_finite(features=features, next_features=next_features, costs=costs)
     if weights is None:
         return torch.full_like(costs, 1 / len(costs))
     if weights.shape != costs.shape or bool((weights < 0).any()) or not math.isclose(weights.sum().item(), 1.0):

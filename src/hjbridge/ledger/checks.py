@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from hjbridge import store
 from hjbridge.ledger import files, freshness
 from hjbridge.ledger.files import LedgerError
 from hjbridge.ledger.notebook import read_notebook
-from hjbridge.ledger.results import all_results, load_chapter
+from hjbridge.ledger.results import all_results, command, load_chapter
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,21 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.problem}; mend it with `{self.mend}`"
+
+
+def changed(hashes: dict[str, Any], root: Path, fingerprint: Callable[[Path], str] = store.fingerprint) -> list[str]:
+    """What differs from the hashes of a run, or is gone: modules, and checkpoints that the run has loaded.
+
+    Records of runs that did not note their checkpoints are held against their modules alone.
+    """
+    found = freshness.stale_modules(hashes.get("modules", {}))
+    for name, recorded in hashes.get("checkpoints", {}).items():
+        path = root / "data" / "checkpoints" / f"{name}.safetensors"
+        if not path.is_file():
+            found.append(f"checkpoint {name} (gone)")
+        elif fingerprint(path) != recorded:
+            found.append(f"checkpoint {name}")
+    return found
 
 
 def check_chapters(root: Path | None = None) -> list[Finding]:
@@ -43,7 +62,7 @@ def check_chapters(root: Path | None = None) -> list[Finding]:
             problems.append(f"was recorded with profile {run.get('profile')}, not book")
         if hashes.get("notebook") != freshness.notebook_hash(read_notebook(notebook)["cells"]):
             problems.append("the code of its notebook has changed")
-        if stale := freshness.stale_modules(hashes.get("modules", {})):
+        if stale := changed(hashes, root):
             problems.append("changed since it was recorded: " + ", ".join(stale))
         found += [Finding("error", f"chapter {chapter}", problem, mend) for problem in problems]
     for path in sorted(results.glob("ch[0-9][0-9].json")):
@@ -53,14 +72,14 @@ def check_chapters(root: Path | None = None) -> list[Finding]:
 
 
 def check_full(root: Path | None = None) -> list[Finding]:
-    """Numbers of profile `full` whose recipe has changed since; they only warn, for they cost hours."""
+    """Numbers of profile `full` whose recipe or weights have changed since; they only warn, for they cost hours."""
     root = files.root() if root is None else root
-    found = []
+    found, fingerprint = [], cache(store.fingerprint)  # many numbers stand on one checkpoint
     for path in sorted((root / "data" / "results" / "full").glob("ch[0-9][0-9].json")):
         for id, result in load_chapter(path).items():
-            if stale := freshness.stale_modules(result.run.get("hashes", {}).get("modules", {})):
+            if stale := changed(result.run.get("hashes", {}), root, fingerprint):
                 problem = "changed since it was recorded: " + ", ".join(stale)
-                mend = result.extra.get("command", f"hjbridge run --chapter {path.stem[2:]} --profile full --record")
+                mend = command(f"{id}@full", result, record=True)
                 found.append(Finding("warning", f"{id}@full", problem, mend))
     return found
 
@@ -89,7 +108,7 @@ def check_references(root: Path | None = None) -> list[Finding]:
     for id, result in all_results(root / "data" / "results").items():
         if not result.within:
             problem = f"is {result.value:.10g}, expected {result.reference:.10g} ± {result.tolerance:.3g}"
-            found.append(Finding("error", id, problem, f"make record CH={id[2:4]}"))
+            found.append(Finding("error", id, problem, command(id, result, record=True)))
     return found
 
 
@@ -118,7 +137,7 @@ def check_repeated(folder: Path, root: Path | None = None) -> list[Finding]:
 
 
 def is_stale(id: str, root: Path | None = None) -> bool:
-    """Whether one number of profile `full`, given as `chNN.name@full`, is older than the code of its recipe."""
+    """Whether one number of profile `full`, given as `chNN.name@full`, is older than its recipe or weights."""
     return any(finding.subject == id for finding in check_full(root))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hjbridge.ledger import files
 from hjbridge.ledger.files import LedgerError
-from hjbridge.ledger.results import Result, result
+from hjbridge.ledger.results import Result, command, result
 
 
 def citation() -> dict[str, Any]:
@@ -88,7 +88,7 @@ def describe(found: Result, id: str) -> str:
         "Claims": ", ".join(found.claims), "Profile": found.profile, "Seed": found.run.get("seed"),
         "Versions": ", ".join(f"{k} {v}" for k, v in found.run.get("versions", {}).items()),
         "CPU": found.run.get("cpu"),
-        "Commit": commit_of(_file(id)), "Run it": f"make chapter CH={id[2:4]}",
+        "Commit": commit_of(_file(id)), "Run it": command(id, found),
     }  # fmt: skip
     return "\n".join(f"{name}: {value}" for name, value in facts.items() if value not in (None, ""))
 

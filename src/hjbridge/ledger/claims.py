@@ -100,7 +100,9 @@ def cited(claim: Claim) -> str:
     source = claim.source
     if not source.get("authors"):
         return ""
-    first, *others = [name.strip() for name in source["authors"].split(",")]
-    et_al = " et al." if len(others) > 1 else f" and {others[0].split()[-1]}" if others else ""
+    names = [name.split() for name in source["authors"].split(",")]
+    # all but the initials
+    first, *others = [" ".join(part for part in name if not part.endswith(".")) for name in names]
+    et_al = " et al." if len(others) > 1 else f" and {others[0]}" if others else ""
     locus = f", {claim.locus}" if claim.locus else ""
-    return f"{first.split()[-1]}{et_al} {source['year']}{locus}"
+    return f"{first}{et_al} {source['year']}{locus}"

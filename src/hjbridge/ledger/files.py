@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
+
+from hjbridge import store
 
 
 class LedgerError(RuntimeError):
@@ -66,25 +67,10 @@ def write_atomic(path: Path, text: str) -> None:
 
     Raises: LedgerError on a full disk or a folder that cannot be written; the old file is then untouched.
     """
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
+        store.write_atomic(path, text.encode("utf-8"))
     except OSError as error:
-        raise LedgerError(
-            f"cannot write {path}: {error.strerror}. The earlier file is untouched; free some space or make the folder "
-            "writable, then run again"
-        ) from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        raise LedgerError(error.strerror) from error
 
 
 class Lock:

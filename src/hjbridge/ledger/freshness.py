@@ -80,7 +80,8 @@ def code_hash(source: str) -> str:
 def notebook_hash(cells: Iterable[dict[str, Any]]) -> str:
     """Hash of a notebook's code cells in their order, cell borders included, outputs and prose excluded.
 
-    Cells that papermill has injected are skipped. Lines that are no Python (`%magic`, `!command`) count as they stand.
+    Cells that papermill has injected are skipped. In a cell that is no Python as it stands, the lines `%magic` and
+    `!command` count as text and the rest as code.
     """
     empty, parts = code_hash(""), []
     for cell in cells:
@@ -91,9 +92,13 @@ def notebook_hash(cells: Iterable[dict[str, Any]]) -> str:
         lines = source.splitlines()
         magic = [line.strip() for line in lines if line.lstrip().startswith(("%", "!"))]
         python = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
-        try:
-            parts.append("\n".join([*magic, code_hash(python)]))
-        except SyntaxError:
+        for kept, code in (([], source), (magic, python)):
+            try:
+                parts.append("\n".join([*kept, code_hash(code)]))
+                break
+            except SyntaxError:
+                continue
+        else:
             parts.append(source.strip())
     return hashlib.sha256("\n\n".join(part for part in parts if part != empty).encode()).hexdigest()
 

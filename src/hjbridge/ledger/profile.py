@@ -39,7 +39,9 @@ class Profile:
 def setup(
     seed: int, profile: str | Profile = "book", chapter: str | int | None = None, modules: tuple[str, ...] | None = None
 ) -> Profile:
-    """Prepare a notebook's process and open its record: one thread, deterministic kernels, seeded global generators.
+    """Prepare a notebook's process, open its record and print the versions in use.
+
+    One thread, deterministic kernels, seeded global generators.
 
     Args:
         seed: seed of the global generators of Python, numpy and torch.
@@ -58,7 +60,7 @@ def setup(
     import numpy
     import torch
 
-    from hjbridge.ledger import session
+    from hjbridge.ledger import machine, session
 
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic kernels need on a GPU
@@ -68,4 +70,6 @@ def setup(
     numpy.random.seed(seed)  # noqa: NPY002 (the global generator is what has to be seeded)
     torch.manual_seed(seed)
     session.open_session(chosen, seed, chapter, modules)
+    used = ", ".join(f"{name} {number}" for name, number in machine.versions().items())
+    print(f"profile {chosen.name}, seed {seed}; {used}")
     return chosen

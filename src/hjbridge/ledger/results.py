@@ -76,8 +76,8 @@ class Result:
 
 
 def pretty(value: float, stderr: float | None = None, digits: int | None = None) -> str:
-    """Print a number with the digits that its error allows; see `Result.text`."""
-    if not stderr:
+    """Print a number with the digits that its error allows; see `Result.text`. An error of rounding size is none."""
+    if not stderr or stderr < 1e-12 * abs(value):
         if isinstance(value, int) and digits is None:
             return f"{value:,}"
         return scaled(value, None, (digits or 4) - 1 - magnitude(value, digits or 4))
@@ -85,7 +85,7 @@ def pretty(value: float, stderr: float | None = None, digits: int | None = None)
     return scaled(value, stderr, count - 1 - magnitude(stderr, 1))
 
 
-def magnitude(value: float, digits: int = 16) -> int:
+def magnitude(value: float, digits: int = 15) -> int:
     """Power of ten of the first significant digit after rounding to `digits` of them; 0 for 0."""
     return int(f"{value:.{digits - 1}e}".partition("e")[2])
 
@@ -132,6 +132,20 @@ def chapter_file(folder: Path, chapter: str, profile: str = "book") -> Path:
     return (folder / "full" if profile == "full" else folder) / f"ch{chapter}.json"
 
 
+def command(id: str, entry: Result | None = None, *, record: bool = False) -> str:
+    """The command that makes a number anew, or, with `record`, that puts it on record anew.
+
+    Args: id: `chNN.name` or `chNN.name@full`. entry: the number, where it is on record; it may name its own command.
+    """
+    chapter = id[2:4]
+    if not id.endswith("@full"):
+        return f"make {'record' if record else 'chapter'} CH={chapter}"
+    if entry is None:
+        return "hjbridge evaluate NAME"
+    run = f"hjbridge run --chapter {chapter} --profile full" + (" --record" if record else "")
+    return str(entry.extra.get("command", run))
+
+
 def result(id: str, folder: Path | None = None) -> Result:
     """Read one number of the record.
 
@@ -145,12 +159,15 @@ def result(id: str, folder: Path | None = None) -> Result:
     if not match or profile not in ("", "full"):
         raise LedgerError(f"result id must look like ch05.prior_kl or ch05.prior_kl@full, got {id!r}")
     path = chapter_file(files.reading() if folder is None else Path(folder), match[1], profile or "book")
+    hint = f"`{command(id)}` makes the full record" if profile else command(id, record=True)
     if not path.is_file():
-        raise LedgerError(f"result {id} is not recorded ({path} does not exist): make record CH={match[1]}")
+        raise LedgerError(f"result {id} is not recorded ({path} does not exist): {hint}")
     known = load_chapter(path)
     if name not in known:
         near = ", ".join(sorted(known)) or "nothing"
-        raise LedgerError(f"result {id} is not recorded in {path}, which holds {near}")
+        raise LedgerError(
+            f"result {id} is not recorded in {path}, which holds {near}" + (f": {hint}" if profile else "")
+        )
     return known[name]
 
 

@@ -47,7 +47,7 @@ def evaluate(expression: str, lookup: Callable[[str], Result]) -> Outcome:
         expression: numbers, result ids, + - * / **, comparisons, and, or, not, the functions abs, min, max, log, exp,
             sqrt of numbers, and stderr, reference, tolerance, within of one result id.
         lookup: gives the result of an id; its errors pass through.
-    Returns: whether it holds; an arithmetic error counts as a miss.
+    Returns: whether it holds; an arithmetic error, such as a logarithm of -1, counts as a miss.
     Raises: ValueError that shows the expression if it holds anything else.
     """
     ids = names(expression)
@@ -93,7 +93,12 @@ class _Walker:
 
     def call(self, name: str, arguments: list[ast.expr]) -> Number:
         if name in FUNCTIONS:
-            return FUNCTIONS[name](*(self.value(argument) for argument in arguments))
+            values = [self.value(argument) for argument in arguments]
+            try:
+                return FUNCTIONS[name](*values)
+            except ValueError as error:  # the logarithm or the root of a number that has none
+                told = ", ".join(f"{value:.10g}" for value in values)
+                raise ArithmeticError(f"{name}({told}) is not defined ({error})") from error
         first = arguments[0] if len(arguments) == 1 else None
         if name not in ATTRIBUTES or not isinstance(first, ast.Name) or first.id not in self.results:
             known = ", ".join([*FUNCTIONS, *ATTRIBUTES])

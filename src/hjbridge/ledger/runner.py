@@ -50,22 +50,23 @@ def run(
     if record and (profile, seed) != ("book", 0) and profile != "full":
         raise ValueError(f"the record holds profile book with seed 0, and profile full; got {profile} with seed {seed}")
     root = files.root()
-    runs = [Run(name, path, path.read_text(encoding="utf-8")) for name, path in chosen(chapters).items()]
-    for item in runs:
-        notebook.parameters_known(item.source, ("profile", "seed"))
-    label = "-".join(item.chapter for item in runs)
+    books = chosen(chapters)
+    for path in books.values():
+        notebook.parameters_known(path, ("profile", "seed"))
+    label = "-".join(books)
     # absolute, since each chapter's process works in a folder of its own
     folder = (folder or root / "_build" / (f"record-{label}" if record else "stage")).resolve()
     progress = progress or Progress()
     with ExitStack() as stack:
         name = f"{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}.lock"
         stack.enter_context(Lock(root / "_build" / name, f"staging folder {folder}"))
-        for item in runs if record else ():
-            lock = Lock(root / "_build" / f"chapter-{item.chapter}.lock", f"the record of chapter {item.chapter}")
-            stack.enter_context(lock)
+        for chapter in books if record else ():
+            stack.enter_context(Lock(root / "_build" / f"chapter-{chapter}.lock", f"the record of chapter {chapter}"))
         if record:
             with Lock(root / "_build" / "promotion.lock", "the record"):
                 stage.finish_promotion(root)
+        # read after an interrupted recording was finished, for that may have written them
+        runs = [Run(chapter, path, path.read_text(encoding="utf-8")) for chapter, path in books.items()]
         stage.prepare(folder, root)
         parameters = {"profile": profile, "seed": seed}
         execute_all(runs, folder, parameters, jobs, progress, lambda item: finish(item, folder, profile))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hjbridge import store
 from hjbridge.ledger import files, freshness, machine
 from hjbridge.ledger.files import LedgerError, Lock
 from hjbridge.ledger.profile import Profile
@@ -31,6 +32,7 @@ class Session:
     started: float = field(default_factory=time.perf_counter)
     results: dict[str, Result] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
+    checkpoints: dict[str, str] = field(default_factory=dict)
     lock: Lock | None = None
 
     def begin(self, chapter: str) -> None:
@@ -47,15 +49,26 @@ class Session:
         names = freshness.imported_modules() if self.modules is None else self.modules
         self.hashes.update(freshness.module_hashes(name for name in names if name not in self.hashes))
 
+    def remember_checkpoints(self) -> None:
+        """Note the committed checkpoints that the process has loaded, also before the record was opened.
+
+        Those of the folder that HJBRIDGE_DATA names count: other weights than the committed ones are then found out.
+        """
+        folder = (store.root() / "checkpoints").resolve()
+        for path, fingerprint in store.loaded.items():
+            if path.parent == folder and path.suffix == ".safetensors":
+                self.checkpoints.setdefault(path.stem, fingerprint)
+
     def run(self) -> dict[str, Any]:
         """What has to be known about a run to repeat it."""
+        hashes = {"modules": dict(sorted(self.hashes.items())), "checkpoints": dict(sorted(self.checkpoints.items()))}
         return {
             "profile": self.profile.name,
             "seed": self.seed,
             "versions": machine.versions(),
             "cpu": machine.cpu(),
             "seconds": round(time.perf_counter() - self.started, 1),
-            "hashes": {"notebook": None, "modules": dict(sorted(self.hashes.items()))},
+            "hashes": {"notebook": None, **hashes},
         }
 
     def write(self) -> Path:
@@ -63,6 +76,7 @@ class Session:
         assert self.chapter is not None
         path = chapter_file(files.writing(), self.chapter, self.profile.name)
         self.remember_modules()
+        self.remember_checkpoints()
         run = self.run()
         entries = {id: r.entry() for id, r in self.results.items()}
         if self.profile.name == "full":

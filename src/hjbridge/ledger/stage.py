@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -44,7 +45,7 @@ def prepare(stage: Path, root: Path | None = None) -> None:
 
 
 def journal(root: Path) -> Path:
-    """File that tells which staged files are on their way into the record."""
+    """File that tells which staged files are on their way into the record, and what each is to replace."""
     return root / "_build" / "promotion.json"
 
 
@@ -55,23 +56,44 @@ def promote(staged: dict[str, str], root: Path | None = None) -> list[Path]:
     Raises: LedgerError if the disk is full or a folder is read-only; unwritten files keep their old content.
     """
     root = files.root() if root is None else root
-    plan = journal(root)
-    files.write_atomic(plan, json.dumps(staged))
+    steps = {name: {"text": text, "replaces": content_hash(root / name)} for name, text in staged.items()}
+    files.write_atomic(journal(root), json.dumps(steps))
     return finish_promotion(root)
 
 
+def content_hash(path: Path) -> str | None:
+    """sha256 of a file, None where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
 def finish_promotion(root: Path | None = None) -> list[Path]:
-    """Finish a promotion that was interrupted; does nothing if there is none."""
+    """Finish a promotion that was interrupted; does nothing if there is none.
+
+    Raises: LedgerError, and writes nothing, if a file holds neither its old nor its new text, or if the journal is
+        damaged; says what to do.
+    """
     root = files.root() if root is None else root
     plan = journal(root)
     if not plan.is_file():
         return []
-    written = []
-    for name, text in json.loads(plan.read_text(encoding="utf-8")).items():
-        files.write_atomic(root / name, text)
-        written.append(root / name)
+    keep = f"To keep what is there, delete {plan}, then record the chapter again with `make record`"
+    try:
+        steps = {
+            root / name: (step["text"].encode("utf-8"), step["replaces"])
+            for name, step in json.loads(plan.read_text(encoding="utf-8")).items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LedgerError(f"{plan}, left by an interrupted recording, cannot be read ({error}). {keep}") from error
+    for path, (text, replaces) in steps.items():
+        if content_hash(path) not in (replaces, hashlib.sha256(text).hexdigest()):
+            raise LedgerError(
+                f"{path} was changed after its recording was interrupted; finishing that, as {plan} tells, would "
+                f"overwrite the change. Nothing was written. {keep}"
+            )
+    for path, (text, _) in steps.items():
+        files.write_atomic(path, text.decode("utf-8"))
     plan.unlink()
-    for path in {path.parent for path in written}:
-        for rest in path.glob(".*.tmp"):  # of a process that was killed while writing
+    for path in steps:
+        for rest in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed while writing
             rest.unlink(missing_ok=True)
-    return written
+    return list(steps)

@@ -28,6 +28,8 @@ class Verdict:
     ours: str
     reason: str
     source: str = ""
+    reported: str = ""
+    tolerance: str = ""
 
     def __repr__(self) -> str:
         return f"{self.id} {self.verdict}"
@@ -43,11 +45,12 @@ class VerdictTable(tuple[Verdict, ...]):
         return "\n".join(map(repr, self))
 
     def _repr_html_(self) -> str:
-        heads = ("id", "claim", "source", "ours", "verdict")
-        rows = [(v.id, v.claim, v.source, v.ours, v.verdict) for v in self]
+        heads = ("id", "claim", "source", "reported", "ours", "tolerance", "verdict")
+        rows = [(v.id, v.claim, v.source, v.reported, v.ours, v.tolerance, v.verdict) for v in self]
         head = "".join(f'<th scope="col">{name}</th>' for name in heads)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
-        return f'<table class="claims">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
+        table = f'<table class="claims">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
+        return f'<div class="pst-scrollable-table-container">{table}</div>'
 
 
 def judge(claim: Claim, lookup: Callable[[str], Result]) -> Verdict:
@@ -62,26 +65,33 @@ def judge(claim: Claim, lookup: Callable[[str], Result]) -> Verdict:
     except LedgerError as error:
         raise ClaimError(f"{claim.id} cannot be judged: {error}. {again}") from error
     if any(not Profile(r.profile).judged for r in found.values()):
-        return _verdict(claim, "open", fill(claim.ours, found), "Profile smoke is too small to judge.")
+        return _verdict(claim, "open", "Profile smoke is too small to judge.", found)
     misses = []
     for i, rule in enumerate(claim.rules, 1):
         outcome = rules.evaluate(rule["if"], found.__getitem__) if "if" in rule else rules.Outcome(True)
         if outcome.holds:
-            return _verdict(claim, rule["verdict"], fill(claim.ours, found), rule["because"])
+            return _verdict(claim, rule["verdict"], rule["because"], found)
         misses.append(f"  rule {i} ({rule['verdict']}): " + "; ".join(outcome.misses or [f"{rule['if']} is false"]))
     raise ClaimError(f"{claim.id} ({claim.claim}): no rule holds\n" + "\n".join(misses) + f"\n{again}")
 
 
-def _verdict(claim: Claim, word: str, ours: str, reason: str) -> Verdict:
-    return Verdict(claim.id, claim.claim, word, ours, reason, cited(claim))
+def _verdict(claim: Claim, word: str, reason: str, found: dict[str, Result] | None = None) -> Verdict:
+    ours = "" if found is None else fill(claim.ours, found)
+    allowed = sorted({r.tolerance for r in (found or {}).values() if r.tolerance is not None})
+    ends = dict.fromkeys(pretty(end, None, 1) for end in (*allowed[:1], *allowed[-1:]))
+    return Verdict(claim.id, claim.claim, word, ours, reason, cited(claim), claim.reported or "", " to ".join(ends))
+
+
+def shown(number: Result, digits: int | None = None) -> str:
+    """A number as a finding prints it: with its error and unit, or with so many digits and neither."""
+    return pretty(float(number.value), None, digits) if digits else number.text()
 
 
 def fill(text: str, found: dict[str, Result]) -> str:
     """Put numbers where a text has `{id}`; `{id:3}` prints three significant digits, without error."""
 
     def number(match: re.Match[str]) -> str:
-        r = found[match[1]]
-        return pretty(float(r.value), None, int(match[2])) if match[2] else r.text()
+        return shown(found[match[1]], int(match[2]) if match[2] else None)
 
     return SLOT.sub(number, text)
 
@@ -114,7 +124,7 @@ def status(claim: Claim, lookup: Callable[[str], Result]) -> Verdict:
         for id in claim.results:
             lookup(id)
     except LedgerError:
-        return _verdict(claim, claim.default, "", "Its numbers have not been recorded yet.")
+        return _verdict(claim, claim.default, "Its numbers have not been recorded yet.")
     return judge(claim, lookup)
 
 

@@ -1,6 +1,6 @@
 """Denoisers: networks, losses, time grids, sampling rules and checkpoints."""
 
-from hjbridge.score.bound import bound_gap, noise_weights, prior_kl, variational_bound
+from hjbridge.score.bound import bound_by_definition, bound_gap, noise_weights, prior_kl, variational_bound
 from hjbridge.score.checkpoint import load
 from hjbridge.score.denoiser import Denoiser, NoisePredictor
 from hjbridge.score.empirical import EmpiricalDenoiser
@@ -19,6 +19,7 @@ __all__ = [
     "ResidualMLP",
     "UNet",
     "ancestral",
+    "bound_by_definition",
     "bound_gap",
     "ddim",
     "denoising_loss",

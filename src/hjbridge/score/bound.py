@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 from hjbridge.sde import DDPM, GaussianMixture, Process
 
@@ -71,6 +72,45 @@ def variational_bound(chain: DDPM, mixture: GaussianMixture, x: Tensor) -> Bound
         steps=-snr.diff() / 2 * error[1:],
         decoder=(math.log(2 * math.pi) - snr[0].log() + snr[0] * error[0]) / 2,
     )
+
+
+def bound_by_definition(chain: DDPM, mixture: GaussianMixture, x: Tensor) -> Bound:
+    """The terms of `variational_bound` from their definitions: divergences between Gaussians, averaged by quadrature.
+
+        L_N = E KL(q(x_N | x_0) || N(0, 1)),    L_0 = -E log p(x_0 | x_1),
+        L_(k-1) = E KL(N(mu(x_k, x_0), tilde beta_k) || N(mu(x_k, D(x_k)), tilde beta_k)),
+        mu(x_k, x_0) = (alpha_(k-1) beta_k x_0 + sqrt(1 - beta_k) sigma_(k-1)^2 x_k) / sigma_k^2
+
+    It shares no formula with `variational_bound` and takes m^2 points for each term; x has to resolve sigma_1.
+
+    Args: as `variational_bound`. Source: Ho et al. 2020, eq. 5 to 7. Raises: ValueError if the mixture is not
+        one-dimensional.
+    """
+    if mixture.means.shape[-1] != 1:
+        raise ValueError(f"mixture must be one-dimensional, got {mixture.means.shape[-1]} dimensions")
+    times = torch.arange(len(chain.betas) + 1, dtype=torch.float64) / len(chain.betas)
+    alpha, sigma2, oracle = chain.alpha(times), chain.sigma2(times), mixture.denoiser(chain)
+    x0, xk, density = x[:, None], x[None, :], mixture.log_prob(x[:, None]).exp()
+
+    def mean(values: Tensor, k: int) -> Tensor:
+        """E values(x_0, x_k) over q(x_k | x_0) and the mixture."""
+        law = Normal(alpha[k] * x0, sigma2[k].sqrt()).log_prob(xk).exp()
+        return torch.trapezoid(density * torch.trapezoid(law * values, x), x)
+
+    steps = []
+    for k in range(2, len(times)):
+        beta = chain.betas[k - 1]
+        # tilde beta_k = sigma_(k-1)^2 / sigma_k^2 beta_k
+        spread = (sigma2[k - 1] / sigma2[k] * beta).sqrt()
+        # mu = (alpha_(k-1) beta_k x_0 + sqrt(1 - beta_k) sigma_(k-1)^2 x_k) / sigma_k^2
+        mu, guess = (
+            (alpha[k - 1] * beta * start + (1 - beta).sqrt() * sigma2[k - 1] * xk) / sigma2[k]
+            for start in (x0, oracle(x[:, None], times[k]).T)
+        )
+        steps.append(mean(kl_divergence(Normal(mu, spread), Normal(guess, spread)), k))
+    end = kl_divergence(Normal(alpha[-1] * x, sigma2[-1].sqrt()), Normal(torch.zeros_like(x), 1.0))
+    decoder = Normal(oracle(x[:, None], times[1]).T, sigma2[1].sqrt() / alpha[1])
+    return Bound(torch.trapezoid(density * end, x), torch.stack(steps), -mean(decoder.log_prob(x0), 1))
 
 
 def bound_gap(bar: Tensor, mixture: GaussianMixture, x: Tensor) -> float:

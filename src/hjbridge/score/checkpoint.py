@@ -17,6 +17,7 @@ from hjbridge.score.denoiser import Denoiser, NoisePredictor
 from hjbridge.score.mlp import ResidualMLP
 from hjbridge.score.unet import UNet, zero_outputs
 from hjbridge.sde.processes import DDPM, VP
+from hjbridge.store import note_checkpoint, root, write_atomic
 
 KEY = "hjbridge"
 
@@ -45,9 +46,13 @@ def build(spec: Mapping[str, Any]) -> Denoiser | NoisePredictor:
     )
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and values, in alphabetical order."""
-    total = hashlib.sha256()
+def digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    """sha256 over the header, as JSON without its own `sha256`, then names, types, shapes and values of the tensors.
+
+    Keys and names count in alphabetical order.
+    """
+    told = {key: value for key, value in header.items() if key != "sha256"}
+    total = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for key in sorted(tensors):
         value = tensors[key].detach().cpu().contiguous()
         total.update(f"{key} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
@@ -57,16 +62,15 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 def write(tensors: Mapping[str, Tensor], header: Mapping[str, Any], path: Path) -> None:
     """Write a safetensors file with a JSON header, so that `path` holds either the old file or the complete new one.
 
-    The header gets `sha256`, the digest of the tensors, which `read` compares with what it finds.
+    The header gets `sha256`, the digest of both, which `read` compares with what it finds.
     """
-    from hjbridge.store import write_atomic  # a shared tool, wanted by those alone who write
-
-    text = json.dumps({**header, "sha256": digest(tensors)}, sort_keys=True)
+    told = json.loads(json.dumps(header))  # as it will be read: lists for tuples, text for keys
+    text = json.dumps({**told, "sha256": digest(tensors, told)}, sort_keys=True)
     write_atomic(path, save({k: v.detach().contiguous() for k, v in tensors.items()}, {KEY: text}))
 
 
 def read(path: Path, restore: str = "make it again with `hjbridge train`") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a checkpoint.
+    """Tensors and header of a checkpoint; the store is told that this process has read it.
 
     Raises: FileNotFoundError or ValueError that names the file and says how to restore it, also for a pickle.
     """
@@ -75,35 +79,50 @@ def read(path: Path, restore: str = "make it again with `hjbridge train`") -> tu
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            header = json.loads((file.metadata() or {})[KEY])
-    except (SafetensorError, KeyError, ValueError) as error:
+            header = dict(json.loads((file.metadata() or {})[KEY]))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"checkpoint {path} is not a whole safetensors file of hjbridge (pickles are never read): {restore}"
         ) from error
-    if digest(tensors) != header.get("sha256"):
-        raise ValueError(f"checkpoint {path} is harmed, its tensors do not have the sha256 of its header: {restore}")
+    if digest(tensors, header) != header.get("sha256"):
+        raise ValueError(f"checkpoint {path} is harmed, its header and tensors do not have their sha256: {restore}")
+    note_checkpoint(path)
     return tensors, header
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The names under which a checkpoint can be made."""
+    from hjbridge.recipes import RECIPES  # recipes stand on training, and training on this module
+
+    return tuple(RECIPES)
 
 
 def load(name: str | Path, *, device: str | torch.device = "cpu") -> Denoiser | NoisePredictor:
     """A ready denoiser from a committed checkpoint ("digits", "mnist", "fashion-mnist", ...) or from a file.
 
+    It computes in the type of its weights, float32, and answers in that of its input;
+    `load(name).to(torch.float64)` computes in float64.
+
     Args: name of a checkpoint in the data folder, or the path of a `.safetensors` file; device of its weights.
     Returns: the denoiser in evaluation mode, with its header in `.header` (recipe, seed, seconds, hashes).
-    Raises: ValueError for an unknown name (lists the known), FileNotFoundError or ValueError for a damaged file.
+    Raises: ValueError for an unknown name (lists the known); FileNotFoundError or ValueError for a missing or damaged
+        file (names it, says how to restore it).
     """
-    path = Path(name)
+    path, folder = Path(name), root() / "checkpoints"
     if path.suffix != ".safetensors":
-        from hjbridge import data  # the data folder is found by the shared tool, only when it is asked for
-
-        folder = data.root() / "checkpoints"
         path = folder / f"{name}.safetensors"
-        if not path.is_file():
+        if not path.is_file() and str(name) not in recipe_names():
             known = sorted(p.stem for p in folder.glob("*.safetensors") if not p.stem.startswith("classifier-"))
             raise ValueError(
                 f"name must be one of {', '.join(known) or 'none yet'} or a .safetensors file, got {name!r}"
             )
-    tensors, header = read(path, f"`git checkout -- {path.name}` or `hjbridge train {path.stem}`")
+    if path.resolve().parent == folder.resolve():
+        restore = (
+            f"`git checkout -- data/checkpoints/{path.name}` where it is committed, or `hjbridge train {path.stem}`"
+        )
+    else:
+        restore = f"make it again with `hjbridge train NAME --out {path}`"
+    tensors, header = read(path, restore)
     try:
         denoiser = build(header["spec"])
         denoiser.load_state_dict({k: v.float() for k, v in tensors.items()})

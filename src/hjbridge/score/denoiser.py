@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hjbridge.sde.posterior import PosteriorMean
 from hjbridge.sde.process import Process, Time, as_time, broadcast
+from hjbridge.sde.processes import DDPM
 
 
 class Denoiser(nn.Module, PosteriorMean):
@@ -16,7 +17,7 @@ class Denoiser(nn.Module, PosteriorMean):
         c_skip = sigma_data^2 alpha / v,   c_out = sigma_data sigma / sqrt(v),   c_in = 1 / sqrt(v)
 
     (Karras et al. 2022, table 1, generalised to alpha != 1.) Knows the scale of its pixels, so that samples can be
-    shown: pixel = pixel_mean + pixel_std x.
+    shown: pixel = pixel_mean + pixel_std x. It computes in the type of the network's weights and answers in that of x.
 
     Args:
         network: module called as network(x, level, label) with level (batch,); returns the shape of x.
@@ -56,6 +57,7 @@ class Denoiser(nn.Module, PosteriorMean):
         """
         if self.shape is not None and tuple(x.shape[1:]) != tuple(self.shape):
             raise ValueError(f"x must have shape (batch, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        given, x = x.dtype, in_type_of(self.network, x)
         check_finite(x)
         t = as_time(t)
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
@@ -68,9 +70,10 @@ class Denoiser(nn.Module, PosteriorMean):
         out = self.sigma_data * sigma * variance.rsqrt()
         scaled = broadcast(variance.rsqrt(), x) * x
         level = level.to(x).expand(len(x))
-        return broadcast(skip, x) * x + broadcast(out, x) * self.network(
+        mean = broadcast(skip, x) * x + broadcast(out, x) * self.network(
             scaled, level, network_labels(label, x, self.classes)
         )
+        return mean.to(given)
 
     # nn.Module's call runs hooks and forward; PosteriorMean's views use it through self(...)
     __call__ = nn.Module.__call__
@@ -88,11 +91,17 @@ class NoisePredictor(nn.Module, PosteriorMean):
     """E[x_0 | x_t] from a network that predicts noise at the steps of a DDPM chain: D = (x - sigma eps) / alpha.
 
     Args: network(x, k, label) with k = N t - 1 counted from 0, as the published DDPM weights expect; process a DDPM
-    chain of N steps (Ho et al. 2020, eq. 15); classes, the number of labels the network knows.
+    chain of N steps (Ho et al. 2020, eq. 15), or another with `steps` N; classes, the number of labels the network
+    knows. It computes in the type of the network's weights and answers in that of x.
+    Raises: ValueError if `steps` is not the length of the chain, or is missing for another process.
     """
 
-    def __init__(self, network: nn.Module, process: Process, steps: int = 1000, *, classes: int = 0) -> None:
+    def __init__(self, network: nn.Module, process: Process, steps: int | None = None, *, classes: int = 0) -> None:
         super().__init__()
+        length = len(process.betas) if isinstance(process, DDPM) else steps
+        if length is None or length < 1 or steps not in (None, length):
+            raise ValueError(f"steps must be {length or 'a positive number'} for {process}, got {steps}")
+        steps = length
         self.network = network
         self.process = process
         self.steps = steps
@@ -100,6 +109,7 @@ class NoisePredictor(nn.Module, PosteriorMean):
 
     def forward(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         """Posterior mean of x_0; x (batch, *shape), t number or (batch,) in [1/N, 1]; returns the shape of x."""
+        given, x = x.dtype, in_type_of(self.network, x)
         check_finite(x)
         t = as_time(t)
         if bool((t * self.steps < 1 - 1e-6).any()):
@@ -107,7 +117,8 @@ class NoisePredictor(nn.Module, PosteriorMean):
         step = (t * self.steps - 1).to(x).expand(len(x))
         noise = self.network(x, step, network_labels(label, x, self.classes))
         # D = (x - sigma eps) / alpha
-        return (x - broadcast(self.process.sigma(t), x) * noise) / broadcast(self.process.alpha(t), x)
+        mean = (x - broadcast(self.process.sigma(t), x) * noise) / broadcast(self.process.alpha(t), x)
+        return mean.to(given)
 
     __call__ = nn.Module.__call__
 
@@ -125,6 +136,12 @@ def network_labels(label: Tensor | None, x: Tensor, classes: int) -> Tensor | No
     if bool(((label < 0) | (label > classes)).any()):
         raise ValueError(f"label must lie in [0, {classes}], got {label.min()} to {label.max()}")
     return label.to(x.device)
+
+
+def in_type_of(network: nn.Module, x: Tensor) -> Tensor:
+    """x in the type of the network's weights; as it is where there are none."""
+    weight = next(network.parameters(), None)
+    return x if weight is None else x.to(weight.dtype)
 
 
 def check_finite(x: Tensor) -> None:

@@ -21,10 +21,13 @@ def loss_weight(process: Process, t: Tensor, weighting: str = "edm", sigma_data:
         ml        g^2 alpha^2 / (2 sigma^4)                 density of the variational bound in t
 
     Sources: Karras et al. 2022, table 1; Ho et al. 2020, eq. 14; Lipman et al. 2023; Song et al. 2021b, theorem 1.
-    Raises: ValueError for an unknown weighting.
+    Raises: ValueError for an unknown weighting, or a t where s is 0 or infinite.
     """
     alpha, sigma = process.alpha(t), process.sigma(t)
     s = sigma / alpha
+    weighed = (s > 0) & s.isfinite()
+    if not bool(weighed.all()):
+        raise ValueError(f"t must have a finite, positive sigma/alpha, got t = {t[~weighed].flatten()[0].item():g}")
     if weighting == "edm":
         return (s**2 + sigma_data**2) / (s * sigma_data) ** 2
     if weighting == "eps":
@@ -77,7 +80,8 @@ def denoising_loss(
         x0: data (batch, ...). label: integers (batch,) or None.
         t: times (batch,); None draws them with `noise_levels`. noise: the shape of x0; None draws it.
         weighting: a name of `loss_weight`. label_drop: probability of hiding a label (for guidance).
-    Returns: 0-d tensor. Raises: ValueError if shapes do not match or the weighting is unknown.
+    Returns: 0-d tensor. Raises: ValueError if shapes do not match, the weighting is unknown, x0 or noise is not finite,
+        or sigma/alpha is 0 or infinite at t.
     """
     if not 0 <= label_drop < 1:
         raise ValueError(f"label_drop must lie in [0, 1), got {label_drop}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -34,11 +35,13 @@ class SDE:
             left out: an ordinary differential equation.
         ascending: True for an equation integrated on ascending times, False for descending ones (then dt < 0 and
             dW ~ N(0, |dt|)), None for either.
+        span: the times between which the equation is defined; `integrate` refuses others.
     """
 
     drift: Drift
     diffusion: Diffusion = no_noise
     ascending: bool | None = None
+    span: tuple[float, float] = (-math.inf, math.inf)
 
     def kind(self, x: Tensor, t: Tensor) -> Kind:
         """Kind of the dispersion: "none", "scalar", "diagonal" or "matrix".
@@ -80,7 +83,7 @@ def forward(process: Process) -> SDE:
     def diffusion(x: Tensor, t: Tensor) -> Tensor:
         return _finite(process.diffusion(t), t)
 
-    return SDE(drift, diffusion, ascending=True)
+    return SDE(drift, diffusion, ascending=True, span=(0.0, 1.0))
 
 
 def reverse(process: Process, score: Callable[[Tensor, Tensor], Tensor], eta: float = 1.0) -> SDE:
@@ -94,7 +97,7 @@ def reverse(process: Process, score: Callable[[Tensor, Tensor], Tensor], eta: fl
     Args: process; score(x, t) with x (n, ...), t 0-d, e.g. the `score` of a denoiser; eta >= 0.
     Raises: ValueError if eta is negative; when evaluated, where the coefficients are singular (alpha = 0).
     """
-    if not 0 <= eta < float("inf"):
+    if not 0 <= eta < math.inf:
         raise ValueError(f"eta must be finite and non-negative, got {eta}")
 
     def drift(x: Tensor, t: Tensor) -> Tensor:
@@ -105,7 +108,7 @@ def reverse(process: Process, score: Callable[[Tensor, Tensor], Tensor], eta: fl
     def diffusion(x: Tensor, t: Tensor) -> Tensor:
         return eta * _finite(process.diffusion(t), t)
 
-    return SDE(drift, no_noise if eta == 0 else diffusion, ascending=False)
+    return SDE(drift, no_noise if eta == 0 else diffusion, ascending=False, span=(0.0, 1.0))
 
 
 def _finite(coefficient: Tensor, t: Tensor) -> Tensor:

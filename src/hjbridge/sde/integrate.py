@@ -42,14 +42,14 @@ def integrate(
 
     Args:
         sde: the equation. x: starting points (n, ...). grid: strictly monotone times (N + 1,), in the direction of
-        the equation; descending ones have dt < 0 and dW ~ N(0, |dt|).
+        the equation and within its span; descending ones have dt < 0 and dW ~ N(0, |dt|).
         method: "euler" (strong order 1/2; 1 with additive noise), "heun" (2 on ODEs), "rk4" (4, ODEs only) or
         "taylor15" (3/2, additive noise only).
         generator: source of the noise, on the device of x; None for torch's default. record: keep states and noises.
     Returns: `Path`, with the type and device of x. Gradients flow to whatever requires one.
-    Raises: ValueError for an unknown method, a grid that is not strictly monotone or runs the wrong way, x that is not
-        finite, shapes that do not match, a method that does not fit the noise; FloatingPointError if the result is
-        not finite.
+    Raises: ValueError for an unknown method, a grid that is not strictly monotone, runs the wrong way or leaves the
+        equation's span, x that is not finite, shapes that do not match, a method that does not fit the noise;
+        FloatingPointError if the result is not finite.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -58,6 +58,9 @@ def integrate(
     if not bool(x.isfinite().all()):
         raise ValueError("x must be finite, got NaN or infinity")
     step, grid = METHODS[method], check_grid(grid, sde.ascending).to(x.device)
+    for t in (grid[0].item(), grid[-1].item()):
+        if not sde.span[0] <= t <= sde.span[1]:
+            raise ValueError(f"grid must lie in [{sde.span[0]:g}, {sde.span[1]:g}], got {t:g}")
     sde, shape = _noise_shape(sde, x, grid[0])
     if method == "taylor15" and shape is not None:
         _check_additive(sde, x, grid)

@@ -53,7 +53,8 @@ class Process(ABC):
         f = d log alpha / dt,      g^2 = d sigma^2 / dt - 2 f sigma^2
 
     has exactly these marginals (Karras et al. 2022, eq. 4 and appendix B). Every function takes a number, a 0-d tensor
-    or one time per sample, returns a tensor of that shape, and is differentiable in t.
+    or one time per sample, returns a tensor of that shape, and is differentiable for 0 < t < 1. At t = 0 sigma, the
+    root of sigma^2 = 0, has no derivative in torch, nor has an alpha that is 0 at t = 1.
     """
 
     @abstractmethod
@@ -129,12 +130,14 @@ class Process(ABC):
         """Noised samples alpha(t) x0 + sigma(t) noise.
 
         Args: x0 and noise of shape (batch, ...); t a number or (batch,). Returns: the shape of x0.
-        Raises: ValueError if the shapes differ or x0 is not finite.
+        Raises: ValueError if the shapes differ, or x0 or noise is not finite.
         """
         if noise.shape != x0.shape:
             raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}")
         if not bool(x0.isfinite().all()):
             raise ValueError("x0 must be finite, got NaN or infinity")
+        if not bool(noise.isfinite().all()):
+            raise ValueError("noise must be finite, got NaN or infinity")
         return broadcast(self.alpha(t), x0) * x0 + broadcast(self.sigma(t), x0) * noise
 
     def prior_sample(

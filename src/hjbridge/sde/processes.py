@@ -205,7 +205,7 @@ class DDPM(Process):
         return table[k] + (table[k + 1] - table[k]) * (t * n - k)
 
     def sigma2(self, t: Tensor) -> Tensor:
-        return -torch.expm1(2 * self.log_alpha(t))
+        return 0 - torch.expm1(2 * self.log_alpha(t))  # the minus sign alone would make -0 at t = 0
 
     def time_of(self, ratio: Time) -> Tensor:
         """Closed form: log alpha = -log(1 + ratio^2) / 2 is inverted step by step."""

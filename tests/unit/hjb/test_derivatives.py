@@ -77,6 +77,10 @@ def test_second_order_is_half_the_trace(columns):
     signs = torch.tensor([[(-1.0) ** (i >> j & 1) for j in range(k)] for i in range(2**k)], dtype=F64)
     probes = signs.unsqueeze(1).expand(-1, 2, -1)
     torch.testing.assert_close(second_order(p, y, sigma, probes), expected, rtol=1e-13, atol=1e-13)
+    for chosen in (None, probes):
+        bare = second_order(p, y, sigma, chosen, graph=False)
+        assert torch.equal(bare, second_order(p, y, sigma, chosen)) and not bare.requires_grad
+    assert second_order(p, y, sigma).requires_grad
     one = second_order(p, y, sigma, probes[:1])
     assert (one - expected).abs().max() > 1e-2
 

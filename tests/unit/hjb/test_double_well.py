@@ -58,6 +58,15 @@ def test_equation_holds_in_the_box(problem):
     torch.testing.assert_close(problem.exact.value(x, 1.0), problem.terminal_cost(x), rtol=0, atol=1e-12)
 
 
+def test_equation_holds_at_a_small_noise():
+    small = double_well(noise=0.3)
+    generator, end = torch.Generator().manual_seed(0), small.box[1].item()
+    x = (2 * torch.rand(300, 1, generator=generator, dtype=torch.float64) - 1) * end
+    for times in (torch.rand(300, generator=generator, dtype=torch.float64), 0.0, 1.0):
+        residual, terms = hjb_residual(small, small.exact.value, x, times, terms=True)
+        assert (residual.abs() / terms.scale()).max() < 2e-10
+
+
 def test_derivatives_are_those_of_the_value(problem):
     x, h = torch.linspace(-2.4, 2.4, 9, dtype=torch.float64).unsqueeze(1), 1e-4
     # 0.390625 and 0.765625 are ends of panels of time

@@ -147,6 +147,25 @@ def test_refuses_problems():
         FirstExit(5)
 
 
+@pytest.mark.parametrize("points", [20, 21])
+def test_refuses_drift_without_noise_and_takes_a_state_that_stands_still(points):
+    # noise and control along the first state only; 21 points have a line on which the drift x_0 of the second is zero
+    way = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    still = disc(
+        controls=1, control_matrix=way, dispersion=NOISE * way, control_cost=PRICE * way[:1], running_cost=None,
+        box=(torch.full((2,), -1.2, dtype=torch.float64), torch.full((2,), 1.2, dtype=torch.float64)),
+    )  # fmt: skip
+    sheared = dataclasses.replace(still, drift=lambda x, t: torch.stack([0 * x[:, 0], x[:, 0]], 1))
+    with pytest.raises(ValueError, match="dispersion must not vanish along state 1 where there is drift along it"):
+        solve(sheared, FirstExit(points))
+    found = solve(dataclasses.replace(still, running_cost=disc().running_cost), FirstExit(points))
+    # one line of the disc: psi'' noise^2/2 = cost psi/lam between its ends
+    x = torch.tensor([[0.0, 0.3], [0.3, 0.3]], dtype=torch.float64)
+    k, half = math.sqrt(2 * COST / LAM) / NOISE, math.sqrt(1 - 0.3**2)
+    exact = LEFT - LAM * np.log(np.cosh(k * x[:, 0].numpy()) / np.cosh(k * half))
+    assert found.value(x).numpy() == pytest.approx(exact, abs=0.02)
+
+
 def test_refuses_costs_that_have_no_value():
     # a running gain above the rate of leaving: waiting pays without end
     with pytest.raises(FloatingPointError, match="psi is not positive"):

@@ -222,6 +222,12 @@ def test_bad_starts_and_actions_are_refused():
     moon.reset()
     with pytest.raises(ValueError, match="action must be a number below 2, got 2"):
         moon.step(2)
+    put = PUT.to_gym(0.1)
+    put.reset(options={"x0": [30.0]})
+    for action in (7, -1, 1.9, 0.2, math.nan):
+        with pytest.raises(ValueError, match=rf"action must be 0 \(hold\) or 1 \(stop\), got {action}"):
+            put.step(action)
+    assert put.step(np.int64(0))[2] is False and put.step(np.array(1))[2] is True
     wild = replace(SWING, drift=lambda x, t: 1e200 * x).to_gym(0.1)
     wild.reset()
     wild.step(np.zeros(1))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import integrate, special
 
-from hjbridge.hjb import hjb_residual, load, simulate
+from hjbridge.hjb import Grid, hjb_residual, load, simulate, solve
 from hjbridge.hjb.problems import han_jentzen_e
 
 CASES = [(1, 1.0), (3, 0.05), (10, 1.0), (10, 50.0), (100, 1.0), (100, 10.0), (100, 50.0)]
@@ -90,6 +90,28 @@ def test_control_is_the_optimal_one():
     start, grid = problem.initial(2000, None), torch.linspace(0, 1, 101, dtype=torch.float64)
     path = simulate(problem, problem.exact.control, start, grid, torch.Generator().manual_seed(0))
     assert path.cost.mean().item() == pytest.approx(problem.exact.value(start[:1], 0.0).item(), abs=0.05)
+
+
+# value at the origin, and rms error of the gradient relative to its rms size
+@pytest.mark.parametrize(
+    ("d", "lam", "value", "slope"),
+    [(1, 1.0, 1e-5, 1e-4), (1, 10.0, 1e-4, 4e-4), (1, 50.0, 1e-4, 6e-4), (2, 10.0, 4e-4, 2e-4),
+     (2, 50.0, 3e-4, 1e-3), (3, 10.0, 2e-3, 2e-3)],
+)  # fmt: skip
+def test_the_grid_of_its_own_is_accurate(d, lam, value, slope):
+    problem = han_jentzen_e(d, lam)
+    found, x = solve(problem, Grid()), points(d, 200)[0].clamp(-3, 3)
+    assert found.meta["scheme"] == "central" and found.domain[1].tolist() == [6.0] * d
+    start = problem.initial(1, None)
+    assert found.value(start).item() == pytest.approx(problem.exact.value(start).item(), abs=value)
+    error = found.gradient(x) - problem.exact.gradient(x)
+    assert (error.norm() / problem.exact.gradient(x).norm()).item() < slope
+    later = found.gradient(x, 0.9) - problem.exact.gradient(x, 0.9)
+    assert (later.norm() / problem.exact.gradient(x, 0.9).norm()).item() < {1: 3e-3, 2: 6e-3, 3: 3e-2}[d]
+
+
+def test_without_a_grid_of_its_own_in_more_dimensions():
+    assert not han_jentzen_e(4, 1.0).grid
 
 
 def test_far_away_and_many_dimensions_stay_finite():

@@ -226,6 +226,32 @@ def test_refuses_what_quadrature_does_not_cover():
         solve(steep, HopfCole())
 
 
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("name", ["drift", "dispersion", "running_cost", "terminal_cost"])
+def test_coefficients_that_are_not_finite_are_named(name, value):
+    given = getattr(line(), name)
+
+    def spoilt(x, t=0.0):
+        found = 0.5 * torch.ones_like(x) if name == "dispersion" else given(x) if name[0] == "t" else given(x, t)
+        return torch.where((x > 0.5) if found.ndim == 2 else (x[:, 0] > 0.5), value, found)
+
+    problem = dataclasses.replace(line(), **{name: spoilt})
+    for method in (HopfCole(), HopfCole(paths=8), PathIntegral(8, 2)):
+        with pytest.raises(ValueError, match=rf"^{name} must be finite, got {value} at x = \[(0.[5-9]|1)"):
+            solve(problem, method)
+
+
+def test_states_may_be_forbidden():
+    # from 0 both ways are alike: V = lam ln 2 where one side ends at no cost, and the other at infinite cost
+    half = gaussian(terminal_cost=lambda x: torch.where(x[:, 0] > 0, 0.0, math.inf).double())
+    found = PathIntegral(4000, 1).estimate(half, ORIGIN)
+    assert found.value.item() == pytest.approx(LAM * math.log(2), abs=4 * found.stderr.item())
+    with pytest.raises(
+        FloatingPointError, match="the largest ln w must be finite, got -inf: costs of paths are NaN or"
+    ):
+        PathIntegral(8, 1).estimate(half, ORIGIN - 100)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -82,6 +82,22 @@ def test_control_variate_takes_the_noise_of_a_poor_control_away(share, rest):
     assert torch.equal(better.ess, plain.ess)
 
 
+@pytest.mark.parametrize("height", [600.0, -600.0])
+def test_a_constant_in_the_cost_does_not_disturb_the_control_variate(height):
+    """V/lam = 1000: e^(-V/lam) is out of range, its ratio to the start is not."""
+    path, solution = run(0.0, 500), Solution(tilted(), value_function=value)
+    low = hopf_cole_estimate(tilted(), path, solution)
+    high = dataclasses.replace(tilted(), terminal_cost=lambda x: x @ SLOPE + height)
+    lifted = dataclasses.replace(path, terminal=path.terminal + height)
+    found = hopf_cole_estimate(high, lifted, Solution(high, value_function=lambda x, t: value(x, t) + height))
+    torch.testing.assert_close(found.value - height, low.value, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.stderr, low.stderr, rtol=1e-9, atol=0)
+    # the best factor of the control variate: the errors of the weights and of the sum of psi (Z/lam + theta) dW are
+    # regressed on one another, so that a wrong constant in the value changes nothing
+    off = hopf_cole_estimate(tilted(), path, Solution(tilted(), value_function=lambda x, t: value(x, t) + height))
+    torch.testing.assert_close(off.value, low.value, rtol=0, atol=1e-10)
+
+
 def test_control_variate_of_the_double_well():
     problem = double_well()
     start, grid = torch.zeros(500, 1).double(), torch.linspace(0, 1, 51).double()

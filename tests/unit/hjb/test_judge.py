@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from hjbridge.hjb import Certificate, Solution, certify
+from hjbridge.hjb.estimate import Estimate
+from hjbridge.hjb.judge import judge
 from hjbridge.hjb.problems import lqg, stationary_lqr
 
 F64 = torch.float64
@@ -84,21 +86,49 @@ def test_tolerances_are_what_they_say():
     assert failed(strict) == ["residual", "terminal"]
 
 
-def test_outside_its_domain_a_solution_lends_the_control_of_the_nearest_state():
-    def inside(x):
+def limited(problem):
+    """The exact solution, on [-1, 1] only."""
+
+    def value(x, t):
         if bool((x.abs() > 1).any()):
             raise ValueError("x must lie in [-1, 1]")
-        return x
+        return problem.exact.value(x, t)
 
-    limited = Solution(
-        LINE, "limited", value_function=lambda x, t: LINE.exact.value(inside(x), t), domain=(-ONE[0], ONE[0])
-    )
-    found = certify(LINE, limited, **QUICK)
+    return Solution(problem, "limited", value_function=value, domain=(-ONE[0], ONE[0]))
+
+
+def test_outside_its_domain_a_solution_lends_the_control_of_the_nearest_state():
+    found = certify(LINE, limited(LINE), **QUICK)
     assert found.outside > 0.001 and "states outside the domain" in str(found)
     # every start is moved into the domain
     x0 = LINE.initial(512, torch.Generator().manual_seed(0)).clamp(-1, 1)
     assert found.value == pytest.approx(LINE.exact.value(x0, 0.0).mean().item())
     assert found.residual_quantiles[2] < 1e-12 and found.value_error < 1e-14
+
+
+def test_starts_outside_the_domain_are_refused_if_given_and_counted_if_drawn():
+    x0 = torch.zeros(512, 1, dtype=F64)
+    x0[3], x0[4] = 1.5, -1.0
+    with pytest.raises(ValueError, match=r"x0 must lie in the solution's domain, \[-1.0\] to \[1.0\], got \[1.5\]"):
+        certify(LINE, limited(LINE), x0=x0, **QUICK)
+    assert certify(LINE, limited(LINE), x0=x0.clamp(-1, 1), **QUICK).value > 0.125
+    # without noise u = -x leads inwards: only starts lie outside, at one of 24 times
+    still = lqg(0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0)
+    share = (still.initial(512, torch.Generator().manual_seed(0)).abs() > 1).double().mean().item()
+    assert 0.2 < share and certify(still, limited(still), **QUICK).outside == pytest.approx(share / 24, rel=1e-12)
+
+
+def test_an_extrapolated_hopf_cole_value_errs_by_the_root_of_five():
+    """2 V(h) - V(2h), each with the standard error e: 6.5 e lies within 3 sqrt(5) e = 6.71 e, and 6.9 e does not."""
+    measured = {
+        "extrapolated": Estimate(1.0, 0.0), "step_error": 0.0, "effective_sample_size": 0.5, "hopf_cole_step": 0.0,
+        "hopf_cole": Estimate(1.0, 0.01), "hopf_cole_excess": Estimate(0.0, 0.01), "hopf_cole_excess_step": 0.0,
+    }  # fmt: skip
+    for off, passes in ((0.065, True), (-0.065, True), (0.069, False), (-0.069, False)):
+        checks, optimal, _ = judge({**measured, "hopf_cole_claim": 1 + off}, 0.0, 0.05)
+        assert optimal is passes and [c.name for c in checks if not c.passed] == (
+            [] if passes else ["value against Hopf-Cole"]
+        )
 
 
 def test_it_prints_as_a_table_and_draws_a_figure():

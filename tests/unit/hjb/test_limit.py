@@ -1,6 +1,7 @@
 """The step's coefficients against simulation-free integration, and the orders at which its solution meets the limit."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,11 @@ def test_bad_arguments():
     dt, matrix = torch.tensor([0.1], dtype=F64), [[1.0]]
     with pytest.raises(ValueError, match="scalar, linear-quadratic and without horizon, got lqg"):
         held(problems.lqg(matrix, matrix, matrix, matrix, matrix, 0.5, 1.0), dt)
+    one = torch.ones(1, dtype=F64)
+    with pytest.raises(
+        ValueError, match="bounds must be None for the held problem: with it the value is not quadratic"
+    ):
+        held(replace(PROBLEM, bounds=(-one, one)), dt)
     for bad in (torch.tensor([0.0]), torch.tensor([1.5]), torch.tensor(0.1), torch.tensor([1])):
         with pytest.raises(ValueError, match="dt must be a floating vector with entries in"):
             held(PROBLEM, bad)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hjbridge.hjb import hjb_residual, problems
-from hjbridge.hjb.problems import lqg, stationary_lqr
+from hjbridge.hjb.problems import lqg, random_lqg, stationary_lqr
 
 F64 = torch.float64
 PLANE = dict(A=[[0.1, 1], [1, -0.2]], B=[[0.3], [1.0]], Q=[[1, 0.3], [0.3, 2]], R=0.4, G=[[2, 0.5], [0.5, 1]],
@@ -83,6 +83,21 @@ def test_starts_and_box():
     assert x.dtype == F64 and torch.equal(x, problem.initial(20000, torch.Generator().manual_seed(0)))
     assert x.mean(0).abs().max() < 0.03 and (x.T.cov() - torch.eye(2)).abs().max() < 0.04
     close(torch.stack(problem.box), [[-3, -3], [3, 3]])
+
+
+def test_random_lqg_has_entries_of_the_stated_size():
+    problem = random_lqg(100, 50, seed=3)
+    A, B = problem.arguments["A"], problem.arguments["B"]
+    assert A.shape == (100, 100) and B.shape == (100, 50)
+    # 10,000 and 5,000 squares: relative standard errors .014 and .02
+    assert 100 * A.square().mean().item() == pytest.approx(0.49, rel=0.06)
+    assert 100 * B.square().mean().item() == pytest.approx(1.96, rel=0.08)
+    assert {k: problem.arguments[k] for k in "QRGT"} == {"Q": 1, "R": 1, "G": 1, "T": 1}
+    assert problem.arguments["sigma"] == 0.5
+    assert torch.equal(random_lqg(100, 50, seed=3).arguments["A"], A)
+    assert not torch.equal(random_lqg(100, 50, seed=4).arguments["A"], A)
+    with pytest.raises(ValueError, match="states and controls must be at least 1, got 3 and 0"):
+        random_lqg(3, 0, seed=0)
 
 
 def test_stationary_lqr_gives_the_known_numbers():

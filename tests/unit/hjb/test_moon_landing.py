@@ -181,6 +181,20 @@ def test_the_default_grid_follows_the_curve():
     assert (even > 10 * excess).all()
 
 
+def test_the_default_grid_falls_in_shorter_steps_where_gravity_is_strong():
+    problem = moon_landing(9.81, 12.0)
+    found, start = solve(problem, Grid()), states([1000.0, -20.0], [700.0, -5.0], [500.0, -15.0])
+    free, thrust = found.meta["dt"]
+    assert thrust / free == pytest.approx(5) and 9.81 * free < 84.7 / 240 < 9.81 * thrust
+    excess = found.value(start) / problem.exact.value(start) - 1
+    assert excess.min() > 0 and excess.max() < 6e-4
+    torch.testing.assert_close(found.gradient(start), problem.exact.gradient(start), rtol=2e-5, atol=1e-6)
+    grid = torch.linspace(0, 36, 361, dtype=torch.float64)
+    closed, best = (simulate(problem, s.control, start, grid) for s in (found, problem.exact))
+    assert (closed.end < 36).all() and closed.states[..., 1].max() <= 0
+    assert (closed.cost / best.cost).tolist() == pytest.approx([1.0] * 3, abs=2e-3)
+
+
 def test_save_and_load(tmp_path):
     back = load(PROBLEM.exact.save(tmp_path / "landing.safetensors"))
     assert back.value(states([1000.0, -20.0])) == PROBLEM.exact.value(states([1000.0, -20.0]))

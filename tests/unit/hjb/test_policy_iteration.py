@@ -218,6 +218,10 @@ def test_what_it_does_not_cover_is_refused():
     )
     with pytest.raises(ValueError, match="scheme must be central or semi-lagrangian where noises are correlated"):
         solve(noisy, PolicyIteration(9))
+    with pytest.raises(ValueError, match="points must be at least 4 on each of the 1 axes, got 0"):
+        solve(problems.stationary_lqr(**LQR), PolicyIteration(0))
+    with pytest.raises(TypeError, match="must be a ControlProblem, got MDP: .* hjbridge.hjb.discrete.policy_iteration"):
+        solve(problems.random_mdp(3, 2, 0.9, 0), PolicyIteration())
     with pytest.raises(FloatingPointError, match="did not end in 2 iterations: the residual is"):
         solve(problems.stationary_lqr(**LQR), PolicyIteration(51, limit=2))
 

@@ -207,6 +207,17 @@ def test_bad_states_and_times_are_refused(x, t, text):
         ({"control_set": torch.ones(3)}, r"control_set must have shape \(K, 2\), got \(3,\)"),
         ({"control_set": torch.ones(3, 1)}, r"control_set must have shape \(K, 2\), got \(3, 1\)"),
         ({"control_set": torch.ones(0, 2)}, r"control_set must have shape \(K, 2\), got \(0, 2\)"),
+        ({"control_set": tensor([0, 1], [math.nan, 1])}, "control_set must be finite, got nan"),
+        ({"control_matrix": tensor([0, math.inf], [1, 1])}, "control_matrix must be finite, got inf"),
+        ({"dispersion": math.nan}, "dispersion must be finite and not negative, got nan"),
+        ({"dispersion": math.inf}, "dispersion must be finite and not negative, got inf"),
+        ({"dispersion": -1}, "dispersion must be finite and not negative, got -1"),
+        ({"dispersion": tensor([0.1], [math.nan])}, "dispersion must be finite, got nan"),
+        ({"box": (tensor(0, 0), tensor(1, math.nan))}, r"box must be two finite vectors \(2,\), .* and \[1.0, nan\]"),
+        ({"box": (tensor(-math.inf, 0), tensor(1, 1))}, r"box must be two finite vectors \(2,\), .* got \[-inf, 0.0\]"),
+        ({"box": (tensor(0, 2), tensor(1, 1))}, r"low < high, got \[0.0, 2.0\] and \[1.0, 1.0\]"),
+        ({"box": (tensor(0, 1), tensor(1, 1))}, r"low < high, got \[0.0, 1.0\] and \[1.0, 1.0\]"),
+        ({"box": (tensor(0), tensor(1))}, r"box must be two finite vectors \(2,\), low < high, got \[0.0\] and"),
     ],
 )
 def test_a_problem_that_makes_no_sense_is_refused(change, text):

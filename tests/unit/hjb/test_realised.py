@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy import integrate
 
-from hjbridge.hjb import Grid, certify, compare, excess_percent, model_losses, problems, realised_cost, solve
+from hjbridge.hjb import Grid, certify, compare, excess_percent, gain_loss, model_losses, problems, realised_cost, solve
 
 F64 = torch.float64
 LQR = problems.lqg([[0.3]], [[1.0]], Q=1.0, R=0.5, G=2.0, sigma=0.4, T=1.0)
@@ -50,6 +51,16 @@ def test_compare_collects_what_certify_measures():
     assert found["value"] == pytest.approx({"best": 0.0, "off": 0.0}, abs=1e-10)
 
 
+def test_compare_has_no_value_of_a_control_alone():
+    alone = replace(shifted(0.8), value_function=None, gradient_function=None)
+    higher = replace(LQR.exact, value_function=lambda x, t: 1.5 * LQR.exact.value(x, t), gradient_function=None)
+    found = compare(LQR, {"alone": alone, "higher": higher}, (3,), paths=16, steps=10)
+    assert found["value"] == pytest.approx({"higher": 50.0}, rel=1e-12)
+    assert found["promised"]["alone"] == [] and found["excess"]["alone"][0] > 0.05
+    with pytest.raises(ValueError, match="problem must have an exact value, got 'lqg' without"):
+        compare(replace(LQR, exact=None), {"alone": alone}, (3,), paths=16, steps=10)
+
+
 def test_losses_of_wrong_models():
     truth = problems.pendulum(T=0.5)
     models = [problems.pendulum(T=0.5), problems.pendulum(T=0.5, R=50.0)]
@@ -58,6 +69,24 @@ def test_losses_of_wrong_models():
     assert bool((found[:, 1].abs() > 1e-3).all()) and bool(found.isfinite().all())
     with pytest.raises(ValueError, match="must have a horizon and an initial sampler, got 'stationary_lqr' without"):
         model_losses(problems.stationary_lqr(-0.5, 1, 1, 0.1, 0.3, 0.1), [], Grid(), (0,), paths=2, steps=2)
+
+
+def test_a_gain_of_another_model_costs_what_the_integral_says():
+    truth = problems.stationary_lqr(alpha=-0.2, beta=1.5, q=2.0, r=0.3, sigma=0.4, rho=0.1)
+    gain = -problems.stationary_lqr(0.3, 0.9, 2.0, 0.3, 0.4, 0.1).exact.control(X0).item()
+    # int e^(-rho t) (q + r K^2) x^2 dt along x = e^((alpha - beta K) t), over P
+    rate = 0.1 + 2 * (0.2 + 1.5 * gain)
+    spent = integrate.quad(lambda t: (2 + 0.3 * gain**2) * math.exp(-rate * t), 0, math.inf)[0]
+    expected = 100 * (spent / truth.exact.gradient(X0).item() - 1)
+    assert gain_loss(truth, alpha=0.3, beta=0.9) == pytest.approx(expected, rel=1e-9) and expected > 1
+    assert gain_loss(truth) == pytest.approx(0, abs=1e-11)
+    # quadratic in a small error, so that both signs cost
+    assert gain_loss(truth, beta=1.4) > 0 and gain_loss(truth, beta=1.6) > 0
+    growing = problems.stationary_lqr(alpha=2.0, beta=1.0, q=1.0, r=0.1, sigma=0.3, rho=0.1)
+    with pytest.raises(ValueError, match=r"believed must give a gain that keeps the cost finite, got {'alpha': -2.0}"):
+        gain_loss(growing, alpha=-2.0)
+    with pytest.raises(ValueError, match="problem must be a stationary_lqr, got 'lqg'"):
+        gain_loss(LQR, alpha=1.0)
 
 
 def test_bad_input_is_named():

@@ -167,6 +167,41 @@ def test_a_graph_is_kept_on_request():
     assert not hjb_residual(PROBLEM, lambda x, t: weight * candidate(x, t), X, T).requires_grad
 
 
+def test_no_graph_is_built_that_is_not_asked_for(monkeypatch):
+    """One pass for the gradient, one for the time, and one for each of three Brownian motions."""
+    built, grad = [], torch.autograd.grad
+
+    def spy(*arguments, create_graph=False, **options):
+        built.append(create_graph)
+        return grad(*arguments, create_graph=create_graph, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", spy)
+    bare = hjb_residual(PROBLEM, candidate, X, T)
+    assert built == [True, False, False, False, False]
+    assert torch.equal(bare, hjb_residual(PROBLEM, candidate, X, T, graph=True).detach())
+    assert built[5:] == [True] * 5
+
+
+@pytest.mark.parametrize("d", [3, 40])
+def test_the_trace_is_exact_in_every_dimension(d):
+    """Against sum_j g''(y_j) |sigma'a_j|^2/2 for sum_j g(a_j.x), g = tanh^2."""
+    A = torch.randn(d, d, generator=torch.Generator().manual_seed(d), dtype=F64) / math.sqrt(d)
+    problem = lqg(
+        -torch.eye(d, dtype=F64), torch.eye(d, dtype=F64), 1.0, 1.0, 1.0, torch.eye(d, dtype=F64) + 0.3 * A, 1.0
+    )
+    sigma = problem.dispersion
+    x, t = torch.randn(5, d, generator=torch.Generator().manual_seed(1), dtype=F64), torch.full((5,), 0.3, dtype=F64)
+
+    def value(x, t):
+        return torch.tanh(x @ A).square().sum(1) * torch.exp(-t)
+
+    square = torch.tanh(x @ A).square()
+    curved = 2 * (1 - square) ** 2 - 4 * square * (1 - square)
+    trace = (curved * (sigma.T @ A).square().sum(0)).sum(1) * torch.exp(-t) / 2
+    _, terms = hjb_residual(problem, value, x, t, terms=True)
+    torch.testing.assert_close(terms.diffusion, trace, rtol=1e-12, atol=1e-12)
+
+
 def test_a_constant_value_leaves_the_costs():
     residual = hjb_residual(PROBLEM, lambda x, t: torch.full((len(x),), 2.0, dtype=F64), X, T)
     torch.testing.assert_close(residual, X[:, 0] ** 2 + T - 0.8, rtol=1e-14, atol=1e-14)

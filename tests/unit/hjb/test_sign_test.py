@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hjbridge.hjb import discrete, problems, sign_test
+from hjbridge.hjb import discrete, problems, sign_test, temporal
 from hjbridge.hjb.experience import gain_error, held_batch, ou_fits, random_regulator
-from hjbridge.hjb.heads import divergence
 from hjbridge.hjb.limit import held, rounding_errors, solve_rates
 
 F64 = torch.float64
@@ -42,18 +41,6 @@ def test_rounding_errors_are_those_of_the_step_where_it_is_large():
     assert found["bellman_32"][6] != found["rates_32"][6]
 
 
-def test_divergence_of_a_soft_policy_tends_to_that_of_q():
-    circle, actions = problems.circle(), torch.linspace(-2.5, 2.5, 11, dtype=F64)
-    x = 2 * math.pi * torch.arange(65, dtype=F64)[:, None] / 65
-    q = circle.control_cost.item() * (actions - circle.exact.control(x)) ** 2 / 2
-    policy = torch.softmax(-q / 0.4, 1)
-    limit = (policy * (11 * policy).log()).sum(1).mean().item()
-    assert divergence(circle, actions, 2.0**-12, 0.4 * 2.0**-12) == pytest.approx(limit, rel=1e-3)
-    assert divergence(circle, actions, 2.0**-12, 0.4) < 1e-5
-    with pytest.raises(ValueError, match="problem must have an exact solution"):
-        divergence(replace(circle, exact=None), actions, 0.1, 0.4)
-
-
 def test_fits_of_the_ornstein_uhlenbeck_value():
     found = ou_fits(2000, 512, 2.0**-5, torch.Generator().manual_seed(0))
     assert found["td"].tolist() == pytest.approx([0.8, 0.416], abs=0.01)
@@ -65,6 +52,9 @@ def test_fits_of_the_ornstein_uhlenbeck_value():
 def test_gain_error_sees_a_wrong_gain():
     batch = random_regulator(3, 100, 0.9, torch.Generator().manual_seed(0))
     assert gain_error(batch, 0.9) < 1e-10
+    # linear convergence where Howard's is quadratic
+    sweeps = [gain_error(batch, 0.9, k, temporal.fitted_q_iteration) for k in (10, 300)]
+    assert sweeps[1] < 1e-10 < 1e-4 < sweeps[0]
     assert gain_error(batch._replace(gain=1.1 * batch.gain), 0.9) == pytest.approx(1 / 11, rel=1e-6)
     post = problems.stationary_lqr(-0.5, 1.0, 1.0, 0.1, 0.3, 0.1)
     noisy = held_batch(post, 0.25, 1000, torch.Generator().manual_seed(0))

@@ -3,12 +3,15 @@ import math
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import scipy
 import torch
 from safetensors.torch import save, save_file
 
+import hjbridge
 from hjbridge.hjb import ControlProblem, Riccati, Solution, load, solve
-from hjbridge.hjb.problems import lqg, stationary_lqr
+from hjbridge.hjb.problems import double_well, lqg, merton, stationary_lqr
 
 F64 = torch.float64
 PLANE = lqg(torch.tensor([[0, 1], [1, -0.2]]), [[0], [1.0]], 1.0, 0.5, 1.0, 0.5, 1.2)
@@ -110,6 +113,23 @@ def test_solve_notes_where_a_solution_came_from():
     assert found.method == "Own" and found.value(X)[0].item() == 5.0
     assert (found.meta["method"], found.meta["seed"], found.meta["rounds"]) == ("Own", 5, 3)
     assert found.meta["seconds"] >= 0 and found.meta["torch"] == torch.__version__.split("+")[0]
+    assert found.meta["numpy"] == np.__version__ and found.meta["scipy"] == scipy.__version__
+    assert found.meta["hjbridge"] == hjbridge.__version__
+
+
+def test_exact_solutions_say_where_they_came_from(tmp_path):
+    well = double_well()
+    versions = {name: version for name, version in well.exact.meta.items() if name in ("hjbridge", "torch", "numpy")}
+    assert len(versions) == 3
+    for problem, method in ((PLANE, "Riccati"), (LINE, "exact"), (merton(0.03, 0.08, 0.2, 2.0, T=1.0), "exact")):
+        meta = problem.exact.meta
+        assert (meta["method"], meta["seed"]) == (method, None) and versions.items() <= meta.items()
+        assert meta["seconds"] >= 0 and problem.exact.method == "exact"
+    assert LINE.exact.meta["seconds"] == 0.0 < well.exact.meta["seconds"] and well.exact.meta["method"] == "HopfCole"
+    assert json.loads(json.dumps(well.exact.meta)) == well.exact.meta
+    # what a method has made is not called exact
+    assert Solution(PLANE, "Own", value_function=cubic).meta == {}
+    assert solve(PLANE, Riccati(), seed=2).meta["seed"] == 2
 
 
 def test_a_solution_is_saved_and_read_back(tmp_path):
@@ -146,6 +166,28 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(ValueError, match="arguments, settings, meta and history must be plain values .*object"):
         odd.save(tmp_path / "odd.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_arguments_must_be_those_that_were_solved(tmp_path):
+    path = solve(lqg(0.0, 1.0, 1.0, R=0.1, G=1.0, sigma=0.3, T=1.0), Riccati()).save(tmp_path / "line.safetensors")
+    with pytest.raises(
+        ValueError, match=r"problem must have R = 0.1, which .*line.safetensors was solved with, got 10"
+    ):
+        load(path, lqg(0.0, 1.0, 1.0, R=10, G=1.0, sigma=0.9, T=1.0))
+    with pytest.raises(ValueError, match=r"problem must have sigma = 0.3, which .* was solved with, got 0.9"):
+        load(path, lqg(0, 1, 1, R=0.1, G=1, sigma=0.9, T=1))
+    same = lqg(0, 1, 1, R=0.1, G=1, sigma=0.3, T=1)
+    assert load(path, same).problem is same
+    without = replace(same, arguments={k: v for k, v in same.arguments.items() if k != "G"})
+    with pytest.raises(ValueError, match="problem must have G = 1.0, which .* was solved with, got nothing"):
+        load(path, without)
+    plane = PLANE.exact.save(tmp_path / "plane")
+    lists = lqg([[0, 1.0], [1.0, torch.tensor(-0.2).item()]], torch.tensor([[0.0], [1]]), 1, 0.5, 1, 0.5, 1.2)
+    assert load(plane, lists) is lists.exact
+    with pytest.raises(
+        ValueError, match=r"problem must have A = \[\[0.*-0.2.*\]\], which .*plane was solved with, got"
+    ):
+        load(plane, lqg([[0, 1.0], [1.0, -0.3]], [[0], [1.0]], 1.0, 0.5, 1.0, 0.5, 1.2))
 
 
 def test_an_argument_that_is_a_function_cannot_be_restated(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from hjbridge.hjb import Solution, hjb_residual, problems, simulate
 from hjbridge.hjb.heads import noisy_greedy, regret
-from hjbridge.hjb.spectral import excess_cost, held_action_values, held_circle, held_errors
+from hjbridge.hjb.spectral import excess_cost, held_action_values, held_circle, held_errors, soft_circle
 
 F64 = torch.float64
 CIRCLE = problems.circle()
@@ -125,6 +125,24 @@ def test_regret_of_an_action_value_head():
     np.testing.assert_allclose(regret, [0.01267, 0.04396, 0.15493, 0.54355, 1.46107, 2.30393, 2.66805], rtol=1e-3)
 
 
+def test_what_would_be_answered_for_another_problem_is_refused():
+    one = torch.ones(1, dtype=F64)
+    bounded, longer = replace(CIRCLE, bounds=(-one, one)), replace(CIRCLE, box=(-4 * one, 4 * one))
+    policy = torch.full((65, 41), 1 / 41, dtype=F64)
+    for ask in (
+        lambda problem: held_circle(problem, 0.1),
+        lambda problem: held_action_values(problem, torch.zeros(65, dtype=F64), 0.1, ACTIONS),
+        lambda problem: soft_circle(problem, ACTIONS, 0.1, 0.4),
+        lambda problem: excess_cost(problem, ACTIONS, policy),
+    ):
+        with pytest.raises(ValueError, match="bounds must be None on the circle: only free controls"):
+            ask(bounded)
+        with pytest.raises(ValueError, match="box must be 2 pi = 6.28319 long on the circle, got 8"):
+            ask(longer)
+        with pytest.raises(ValueError, match="box must be 2 pi = 6.28319 long on the circle, got nan"):
+            ask(replace(CIRCLE, box=None))
+
+
 def test_bad_arguments():
     with pytest.raises(
         ValueError, match="problem must be discounted, on a circle and without horizon, got stationary_lqr"
@@ -134,6 +152,9 @@ def test_bad_arguments():
         held_circle(CIRCLE, 0)
     with pytest.raises(ValueError, match="points must be odd and at least 3, got 64"):
         held_circle(CIRCLE, 0.1, 64)
+    even = torch.full((64, 41), 1 / 41, dtype=F64)
+    with pytest.raises(ValueError, match="points must be odd and at least 3, got 64"):
+        excess_cost(CIRCLE, ACTIONS, even)
     with pytest.raises(RuntimeError, match="control must be a minimum, got the curvature"):
         held_circle(CIRCLE, 1.0)
     with pytest.raises(RuntimeError, match="more than 1 rounds"):

@@ -198,3 +198,44 @@ def test_bad_arguments():
         martingale_loss(torch.ones(3, 2), torch.ones(2, 3), 0.9, torch.ones(3))
     with pytest.raises(ValueError, match="features must have shape"):
         martingale_fit(torch.ones(3, 2, 1), torch.ones(2, 3), 0.9, torch.ones(3))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_no_nan_is_returned(value):
+    def spoilt(*shape):
+        return torch.where(torch.arange(math.prod(shape)).reshape(shape) == 1, value, torch.ones(shape, dtype=F64))
+
+    good, costs = torch.rand(3, 2, dtype=F64), torch.ones(3, dtype=F64)
+    paid, end, seen = torch.ones(2, 3, dtype=F64), torch.ones(3, dtype=F64), torch.rand(2, 3, 2, dtype=F64)
+    for method in (td0, mean_square_td):
+        for name, given in (
+            ("features", (spoilt(3, 2), good, costs)),
+            ("next_features", (good, spoilt(3, 2), costs)),
+            ("costs", (good, good, spoilt(3))),
+        ):
+            with pytest.raises(ValueError, match=f"^{name} must be finite, got {value} at"):
+                method(*given, 0.9)
+    for method in (fitted_q_iteration, lspi):
+        for name, given in (
+            ("features must be finite", (spoilt(3, 2), lambda w: good, costs, 0.9, 2)),
+            ("greedy must return finite features", (good, lambda w: spoilt(3, 2), costs, 0.9, 2)),
+            ("costs must be finite", (good, lambda w: good, spoilt(3), 0.9, 2)),
+            ("start must be finite", (good, lambda w: good, costs, 0.9, 2, spoilt(2))),
+        ):
+            with pytest.raises(ValueError, match=f"^{name}, got {value} at"):
+                method(*given)
+    for name, method, given in (
+        ("costs", martingale_loss, (paid, spoilt(2, 3), 0.9, end)),
+        ("terminal", martingale_loss, (paid, paid, 0.9, spoilt(3))),
+        ("values", martingale_loss, (spoilt(2, 3), paid, 0.9, end)),
+        ("costs", martingale_fit, (seen, spoilt(2, 3), 0.9, end)),
+        ("terminal", martingale_fit, (seen, paid, 0.9, spoilt(3))),
+        ("features", martingale_fit, (spoilt(2, 3, 2), paid, 0.9, end)),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must be finite, got {value} at"):
+            method(*given)
+    with pytest.raises(ValueError, match=rf"w must be finite, got {value} at \(1,\)"):
+        quadratic_gain(spoilt(4), 1, 1)
+    # weights that are not finite are no probabilities
+    with pytest.raises(ValueError, match="weights must be 3 probabilities"):
+        td0(good, good, costs, 0.9, spoilt(3))

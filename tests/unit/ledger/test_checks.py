@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import struct
 
 import pytest
 
+from hjbridge import store
 from hjbridge.ledger import LedgerError, checks, record
 from hjbridge.ledger.freshness import module_hashes, notebook_hash
 
@@ -116,6 +118,55 @@ def test_results_of_profile_full_follow_their_own_modules_and_only_warn(fresh, b
     assert finding.mend == "hjbridge run --chapter 05 --profile full --record"
     assert checks.is_stale("ch05.b@full") and not checks.is_stale("ch05.a@full")
     checks.demand([finding])
+
+
+@pytest.fixture
+def weights(fresh, monkeypatch):
+    """The file of a checkpoint, which the process has loaded."""
+    path = fresh / "data" / "checkpoints" / "mnist.safetensors"
+    path.parent.mkdir()
+    header = json.dumps({"__metadata__": {"hjbridge": json.dumps({"modules": module_hashes(MODULES)})}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"weights")
+    monkeypatch.setattr(store, "loaded", {})
+    monkeypatch.setenv("HJBRIDGE_DATA", str(fresh / "data"))
+    monkeypatch.setenv("HJBRIDGE_RESULTS", str(fresh / "data" / "results"))
+    store.note_checkpoint(path)
+    return path
+
+
+@pytest.mark.parametrize("profile", ["book", "full"])
+def test_a_record_of_other_weights_is_stale_by_name(fresh, begin, weights, profile):
+    begin(profile, modules=(MODULES[0],))
+    record("ch05.a", 1.0)
+    if profile == "book":
+        tree = read(fresh)
+        tree["run"]["hashes"]["notebook"] = notebook_hash([cell("a = 1"), cell("print(a)")])
+        write(fresh, tree)
+    assert checks.check_all() == []
+    whole = weights.read_bytes()
+    weights.write_bytes(whole.replace(b"weights", bytes(7)))  # zeros below a header that stays valid
+    (finding,) = checks.check_all()
+    subject = {"book": ("error", "chapter 05"), "full": ("warning", "ch05.a@full")}[profile]
+    assert (finding.level, finding.subject) == subject
+    assert finding.problem == "changed since it was recorded: checkpoint mnist"
+    assert checks.is_stale("ch05.a@full") == (profile == "full")
+    weights.unlink()
+    assert checks.check_all()[0].problem == "changed since it was recorded: checkpoint mnist (gone)"
+    weights.write_bytes(whole)
+    assert checks.check_all() == []
+
+
+def test_a_record_without_notes_of_its_checkpoints_is_not_held_against_them(fresh, weights):
+    weights.write_bytes(weights.read_bytes().replace(b"weights", bytes(7)))
+    assert "checkpoints" not in read(fresh)["run"]["hashes"] and checks.check_all() == []
+
+
+def test_a_number_of_profile_full_away_from_its_reference_names_its_own_command(fresh, begin, monkeypatch):
+    monkeypatch.setenv("HJBRIDGE_RESULTS", str(fresh / "data" / "results"))
+    begin("full", modules=())
+    record("ch05.a", 2.0, reference=1.0, tolerance=0.1, command="hjbridge evaluate digits")
+    (finding,) = checks.check_references()
+    assert (finding.subject, finding.mend) == ("ch05.a@full", "hjbridge evaluate digits")
 
 
 def test_stale_checkpoints_warn_and_damaged_ones_fail(fresh):

@@ -54,6 +54,18 @@ def test_a_number_outside_git(book, monkeypatch):
     assert "note    = {Result ch05.a = 3.12 ± 0.04 nats, commit uncommitted}" in cite.bibtex("ch05.a")
 
 
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [({"command": "hjbridge evaluate digits"}, "hjbridge evaluate digits"),
+     ({}, "hjbridge run --chapter 05 --profile full")],
+)  # fmt: skip
+def test_a_number_of_profile_full_names_the_command_that_makes_it(book, begin, extra, command):
+    begin("full", modules=())
+    record("ch05.a", 3.0, **extra)
+    assert f"Run it: {command}" in cite.plain("ch05.a@full").splitlines()
+    assert "Run it: make chapter CH=05" in cite.plain("ch05.a").splitlines()
+
+
 def test_a_committed_number_names_its_commit(book):
     git(book, "init", "-q")
     git(book, "add", ".")

@@ -1,14 +1,16 @@
 """The list of claims, and how verdicts follow from recorded numbers."""
 
+import dataclasses
 import math
 import re
 
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
 from hjbridge.ledger import ClaimError, LedgerError, Result, files, record, rules, verdict, verdict_table
 from hjbridge.ledger.claims import SLOT, VERDICTS, cited, find_claim, load_claims
-from hjbridge.ledger.verdicts import Verdict, VerdictTable, judge, status
+from hjbridge.ledger.verdicts import Verdict, VerdictTable, fill, judge, shown, status
 
 #: numbers that bear out every rule, from the closed forms or well inside the bounds
 GOOD = {
@@ -40,7 +42,6 @@ EXPECTED = {
 BAD = [
     ("C27", "ch06.params_cifar10", 35746308),
     ("C27", "ch06.params_px256", 113673220),
-    ("C27", "ch06.fd_ddpm", 0.0),
     ("C30", "ch05.alpha_bar_chain", 4.0359e-5),
     ("C30", "ch05.alpha_bar_sde", 4.0358e-5),
     ("C30", "ch05.chain_order", 1.2),
@@ -200,3 +201,34 @@ def test_slots_take_digits():
     assert [m.groups() for m in SLOT.finditer("{ch05.a} and {ch05.b:3}, {ch06.c@full}")] == [
         ("ch05.a", None), ("ch05.b", "3"), ("ch06.c@full", None),
     ]  # fmt: skip
+
+
+def test_a_number_is_shown_with_error_and_unit_or_with_digits_alone():
+    entry = Result("ch05.a", 3.1234, stderr=0.0412, unit="nats", digits=5)
+    assert shown(entry) == "3.12 ± 0.04 nats"
+    assert shown(entry, 2) == "3.1" and shown(entry, 5) == "3.1234"
+    assert shown(Result("ch05.a", 35746307, unit="m/s"), 3) == "3.57 × 10⁷"
+    assert fill("{ch05.a} or {ch05.a:2} nats", {"ch05.a": entry}) == "3.12 ± 0.04 nats or 3.1 nats"
+
+
+def test_a_verdict_tells_the_printed_figure_and_the_tolerances_of_its_numbers():
+    claim = dataclasses.replace(find_claim("C31"), reported="about 1e-5 bits")
+    allowed = {"ch05.prior_kl_quarter": 2e-8, "ch05.prior_kl_third": 2e-8, "ch05.ve_end_std": 0.123}
+    known = {id: dataclasses.replace(lookup()(id), tolerance=allowed.get(id)) for id in GOOD}
+    found = judge(claim, known.__getitem__)
+    assert set(claim.results) == set(allowed)
+    # from the least to the largest, in one digit, and none for a number without one
+    assert (found.reported, found.tolerance) == ("about 1e-5 bits", "2 × 10⁻⁸ to 0.1")
+    assert judge(claim, lookup()).tolerance == "" and judge(find_claim("C31"), lookup()).tolerance == ""
+    none = dataclasses.replace(claim, reported=None)
+    assert judge(none, lookup()).reported == ""
+
+
+def test_the_table_of_verdicts_has_a_column_for_each():
+    row = Verdict("C1", "claim", "open", "ours", "reason", "source", "<printed>", "0.12")
+    page = BeautifulSoup(VerdictTable([row])._repr_html_(), "html.parser")
+    heads = [cell.text for cell in page.select("th[scope=col]")]
+    cells = dict(zip(heads, [cell.text for cell in page.select("td")], strict=True))
+    assert cells == {"id": "C1", "claim": "claim", "source": "source", "reported": "<printed>", "ours": "ours",
+                     "tolerance": "0.12", "verdict": "open"}  # fmt: skip
+    assert page.select_one("div.pst-scrollable-table-container > table.claims")

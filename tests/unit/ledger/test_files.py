@@ -66,6 +66,11 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_rest(tmp_path, monkeypa
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_text_is_written_as_it_stands_in_utf_8(tmp_path):
+    write_atomic(tmp_path / "new" / "a.json", "± 1\r\nζ\n")
+    assert (tmp_path / "new" / "a.json").read_bytes() == "± 1\r\nζ\n".encode()
+
+
 def test_a_lock_is_held_by_one_and_released_at_the_end(tmp_path):
     lock = Lock(tmp_path / "a.lock", "the thing")
     with lock:

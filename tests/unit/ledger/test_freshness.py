@@ -124,6 +124,9 @@ def test_magic_lines_and_broken_cells_count_as_they_stand():
     assert notebook_hash(cells("%matplotlib inline\na = 1")) != notebook_hash(cells("%matplotlib agg\na = 1"))
     assert notebook_hash(cells("%matplotlib inline\na = 1")) == notebook_hash(cells("%matplotlib inline\na=1 # x"))
     assert notebook_hash(cells("a = (")) != notebook_hash(cells("b = ("))
+    # a line of Python may begin with the sign of a magic
+    broken = cells("a = (b\n     % c  # rest\n)")
+    assert notebook_hash(broken) == notebook_hash(cells("a = (b % c)")) != notebook_hash(cells("a = (b % d)"))
 
 
 def test_modules_are_hashed_by_name_without_importing_them():

@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from hashlib import sha256
 
 import numpy as np
 import pytest
 import torch
 
+from hjbridge import store
 from hjbridge.ledger import LedgerError, files, record, result, session
 
 
@@ -195,7 +197,7 @@ def test_a_full_disk_leaves_the_old_file(repository, begin, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(LedgerError, match=r"cannot write .*ch05.json: No space left on device. The earlier file is"):
+    with pytest.raises(LedgerError, match=r"cannot write .*ch05.json: No space left on device. What was there is"):
         record("ch05.b", 2)
     monkeypatch.undo()
     assert path.read_bytes() == before
@@ -240,3 +242,26 @@ def test_a_module_is_hashed_when_it_is_first_seen(begin, monkeypatch):
     monkeypatch.setattr(session.freshness, "module_hashes", lambda names: dict.fromkeys(names, "later"))
     record("ch05.a", 1)
     assert opened.hashes == first and first["hjbridge.ledger.files"] != "later"
+
+
+def test_a_run_names_the_committed_checkpoints_that_it_has_loaded(repository, begin, monkeypatch):
+    monkeypatch.setattr(store, "loaded", {})
+    monkeypatch.setenv("HJBRIDGE_DATA", str(repository / "data"))
+    folder = repository / "data" / "checkpoints"
+    folder.mkdir()
+    for name in ("b.safetensors", "a.safetensors", "c.safetensors", "b.safetensors.state"):
+        (folder / name).write_bytes(name.encode())
+    (repository / "own.safetensors").write_bytes(b"own")
+    store.note_checkpoint(folder / "b.safetensors")  # before the record is opened, as a cached network is
+    begin()
+    record("ch05.a", 1)
+    assert stored(repository)["run"]["hashes"]["checkpoints"] == {"b": sha256(b"b.safetensors").hexdigest()[:16]}
+    for path in (folder / ".." / "checkpoints" / "a.safetensors", folder / "b.safetensors.state"):
+        store.note_checkpoint(path)
+    store.note_checkpoint(repository / "own.safetensors")
+    (folder / "b.safetensors").write_bytes(b"trained anew while the notebook runs")
+    store.note_checkpoint(folder / "b.safetensors")
+    assert list(record("ch05.b", 1).run["hashes"]["checkpoints"]) == ["a", "b"]
+    found = stored(repository)["run"]["hashes"]
+    assert found["checkpoints"] == {k: sha256(f"{k}.safetensors".encode()).hexdigest()[:16] for k in "ab"}
+    assert list(found) == ["notebook", "modules", "checkpoints"]

@@ -32,6 +32,8 @@ from hjbridge.ledger.results import pretty
         (0, None, None, "0"),
         (0.0, None, None, "0"),
         (2.0, 0.0, None, "2.000"),
+        (0.375, 8e-17, None, "0.3750"),
+        (1e-11, None, 1, "1 × 10⁻¹¹"),
     ],
 )
 def test_digits_follow_the_error(value, stderr, digits, text):
@@ -67,6 +69,19 @@ def test_a_missing_number_tells_what_is_there(repository, begin):
     record("ch05.a", 1)
     with pytest.raises(LedgerError, match=r"ch05.b is not recorded in .*ch05.json, which holds ch05.a"):
         result("ch05.b", repository / "_build" / "results")
+
+
+def test_a_missing_number_of_profile_full_tells_its_own_command(repository, begin, monkeypatch):
+    told = "`hjbridge evaluate NAME` makes the full record"
+    with pytest.raises(
+        LedgerError, match=rf"result ch05.a@full is not recorded .*full/ch05.json does not exist.: {told}"
+    ):
+        result("ch05.a@full")
+    monkeypatch.setenv("HJBRIDGE_RESULTS", str(repository / "data" / "results"))
+    begin("full", modules=())
+    record("ch05.b", 1)
+    with pytest.raises(LedgerError, match=rf"ch05.a@full is not recorded in .*, which holds ch05.b: {told}"):
+        result("ch05.a@full")
 
 
 @pytest.mark.parametrize(

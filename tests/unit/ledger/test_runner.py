@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from hjbridge.ledger import LedgerError, checks, files, runner
+from hjbridge.ledger import LedgerError, checks, files, runner, stage
 from hjbridge.ledger.freshness import notebook_hash
 from hjbridge.ledger.kernels import EXECUTING
 
@@ -152,3 +152,27 @@ def test_killed_at_ten_random_moments_the_old_record_stays_and_the_next_run_comp
     chapter(RECORD)
     runner.run(["05"], record=True)
     assert stored(repository) == expected
+
+
+def test_a_recording_finishes_an_interrupted_one_first_and_does_not_take_it_for_an_edit(repository, chapter):
+    path = chapter(RECORD)
+    runner.run(["05"], record=True)
+    executed, target = path.read_text(), repository / "data" / "results" / "ch05.json"
+    chapter(RECORD)  # without outputs: the notebook as it was when the promotion began
+    steps = {"notebooks/05_small.ipynb": {"text": executed, "replaces": stage.content_hash(path)}}
+    stage.journal(repository).write_text(json.dumps(steps))
+    target.unlink()
+    runner.run(["05"], record=True)
+    assert stored(repository)["results"][0]["value"] == 7 and path.read_text() == executed
+    assert not stage.journal(repository).exists()
+
+
+def test_a_recording_stops_before_it_runs_where_an_edit_would_be_lost(repository, chapter):
+    path = chapter(RECORD)
+    steps = {"notebooks/05_small.ipynb": {"text": "executed", "replaces": "0" * 64}}
+    stage.journal(repository).parent.mkdir()
+    stage.journal(repository).write_text(json.dumps(steps))
+    before = tree(repository)
+    with pytest.raises(LedgerError, match=f"{path} was changed after its recording was interrupted"):
+        runner.run(["05"], record=True)
+    assert tree(repository) == before and not (repository / "_build" / "record-05").exists()

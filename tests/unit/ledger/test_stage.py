@@ -81,9 +81,7 @@ def test_a_disk_that_fails_in_the_middle_is_told_and_the_next_run_finishes(repos
 
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "replace", failing)
-        with pytest.raises(
-            LedgerError, match=r"cannot write .*: No space left on device. The earlier file is untouched"
-        ):
+        with pytest.raises(LedgerError, match=r"cannot write .*: No space left on device. What was there is untouched"):
             stage.promote({"data/results/ch05.json": "new 1", "notebooks/05_x.ipynb": "new 2"})
     assert [t.read_text() for t in targets] == (["new 1", "old"] if successes == 2 else ["old", "old"])
     assert [p.name for t in targets for p in t.parent.glob(".*.tmp")] == []
@@ -139,3 +137,67 @@ def test_a_place_that_cannot_be_written_is_told(repository):
         stage.prepare(repository / "file" / "stage")
     with pytest.raises(LedgerError, match="cannot write"):
         files.write_atomic(repository / "file" / "a", "text")
+
+
+def interrupted(repository, monkeypatch, replaced=1):
+    """A promotion of two files that fails after `replaced` of them; the paths of both."""
+    targets = [repository / "data" / "results" / "ch05.json", repository / "notebooks" / "05_x.ipynb"]
+    for target in targets:
+        target.write_text("old")
+    replace, left = os.replace, [1 + replaced]  # the journal is the first
+
+    def failing(source, target):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", failing)
+        with pytest.raises(LedgerError, match="No space left on device"):
+            stage.promote({"data/results/ch05.json": "new 1", "notebooks/05_x.ipynb": "new 2"})
+    return targets
+
+
+@pytest.mark.parametrize(("replaced", "edited"), [(1, 1), (1, 0), (0, 1)])
+def test_an_edit_after_an_interrupted_promotion_is_kept(repository, monkeypatch, replaced, edited):
+    targets = interrupted(repository, monkeypatch, replaced)
+    targets[edited].write_text("an author's edit")
+    before = [target.read_text() for target in targets]
+    plan = stage.journal(repository)
+    told = f"{targets[edited]} was changed after its recording .*{plan} tells.*Nothing was written.*delete {plan}, then"
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=told):
+            stage.finish_promotion()
+        assert [target.read_text() for target in targets] == before and plan.exists()
+    plan.unlink()
+    assert stage.finish_promotion() == [] and [target.read_text() for target in targets] == before
+
+
+def test_a_file_that_was_taken_away_or_finished_by_hand_is_no_edit_of_anothers(repository, monkeypatch):
+    targets = interrupted(repository, monkeypatch, 0)
+    targets[1].write_text("new 2")
+    assert stage.finish_promotion() == targets and [target.read_text() for target in targets] == ["new 1", "new 2"]
+    targets = interrupted(repository, monkeypatch, 0)
+    targets[1].unlink()
+    with pytest.raises(LedgerError, match=rf"{targets[1]} was changed after"):
+        stage.finish_promotion()
+    assert targets[0].read_text() == "old" and not targets[1].exists()
+
+
+@pytest.mark.parametrize("words", ["{", "[]", '{"notebooks/05_x.ipynb": "new"}', '{"notebooks/05_x.ipynb": {}}'])
+def test_a_damaged_journal_is_told_and_nothing_is_written(repository, words):
+    target, plan = repository / "notebooks" / "05_x.ipynb", stage.journal(repository)
+    target.write_text("old")
+    plan.parent.mkdir()
+    plan.write_text(words)
+    with pytest.raises(LedgerError, match=rf"{plan}, left by an interrupted recording, cannot be read .*delete {plan}"):
+        stage.finish_promotion()
+    assert target.read_text() == "old"
+
+
+def test_temporary_files_of_other_writers_stay(repository):
+    running = repository / "data" / "results" / ".ch06.json.abc.tmp"
+    running.write_text("half")
+    stage.promote({"data/results/ch05.json": "new"})
+    assert running.exists()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from hjbridge.score import bound_gap, noise_weights, prior_kl, variational_bound
+from hjbridge.score import bound_by_definition, bound_gap, noise_weights, prior_kl, variational_bound
 from hjbridge.sde import DDPM, VE, VP, GaussianMixture
 
 X = torch.linspace(-9, 9, 1201, dtype=torch.float64)
@@ -35,6 +35,15 @@ def test_the_bound_of_a_gaussian_is_the_sum_of_its_divergences():
     bound = variational_bound(chain, mixture, X)
     assert bound.steps.shape == (19,)
     assert bound.total() == pytest.approx(gaussian_bound(chain, VARIANCE, MEAN).item(), rel=1e-9)
+
+
+def test_every_term_for_a_mixture_is_the_divergence_that_defines_it():
+    chain = DDPM.linear(12, 0.02, 0.6)
+    mixture = GaussianMixture([0.3, 0.7], [[-2.0], [1.5]], [[[0.25]], [[0.16]]])
+    found, direct = (f(chain, mixture, X[::2]) for f in (variational_bound, bound_by_definition))
+    assert direct.steps.shape == (11,) and bool((direct.steps > 1e-4).all())
+    for term, expected in zip(found, direct, strict=True):
+        torch.testing.assert_close(term, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_the_bound_is_above_the_entropy_and_closes_with_steps_even_in_log_snr():
@@ -75,3 +84,5 @@ def test_a_plane_is_refused():
     plane = GaussianMixture([1.0], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]])
     with pytest.raises(ValueError, match="mixture must be one-dimensional, got 2"):
         variational_bound(DDPM.linear(), plane, X)
+    with pytest.raises(ValueError, match="mixture must be one-dimensional, got 2"):
+        bound_by_definition(DDPM.linear(), plane, X)

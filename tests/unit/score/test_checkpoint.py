@@ -70,7 +70,8 @@ def test_a_checkpoint_gives_back_the_same_denoiser(tmp_path, spec):
     write(denoiser.state_dict(), {"spec": spec, "seed": 4}, path)
     again = load(path)
     assert type(again) is type(denoiser)
-    assert again.header == {"spec": spec, "seed": 4, "sha256": digest(denoiser.state_dict())}
+    told = {"spec": spec, "seed": 4}
+    assert again.header == told | {"sha256": digest(denoiser.state_dict(), told)}
     assert not again.training and not any(p.requires_grad for p in again.parameters())
     for (name, one), (other_name, other) in zip(denoiser.state_dict().items(), again.state_dict().items(), strict=True):
         assert name == other_name and torch.equal(one, other)
@@ -97,30 +98,44 @@ def test_weights_go_to_the_device_asked_for(saved):
 
 def test_names_are_found_in_the_data_folder_and_unknown_ones_are_answered_with_the_known(tmp_path, monkeypatch):
     monkeypatch.setenv("HJBRIDGE_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match="name must be one of none yet or a .safetensors file, got 'mnist'"):
-        load("mnist")
+    with pytest.raises(ValueError, match="name must be one of none yet or a .safetensors file, got 'minst'"):
+        load("minst")
     for name in ("zeros", "mnist", "classifier-mnist-0"):
         write(filled(MLP).state_dict(), {"spec": MLP, "name": name}, tmp_path / "checkpoints" / f"{name}.safetensors")
-    assert load("mnist").header["name"] == "mnist"
+    assert load("mnist").header["name"] == "mnist" and load("zeros").header["name"] == "zeros"
     with pytest.raises(ValueError, match="name must be one of mnist, zeros or a .safetensors file, got 'minst'"):
         load("minst")
+
+
+def test_a_missing_or_cut_checkpoint_of_a_recipe_is_named_with_the_command_that_restores_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HJBRIDGE_DATA", str(tmp_path))
+    path = tmp_path / "checkpoints" / "mnist.safetensors"
+    remedy = "`git checkout -- data/checkpoints/mnist.safetensors` where it is committed, or `hjbridge train mnist`"
+    with pytest.raises(FileNotFoundError, match=f"checkpoint {path} is missing: {remedy}"):
+        load("mnist")
+    write(filled(MLP).state_dict(), {"spec": MLP}, path)
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(ValueError, match=f"checkpoint {path} is not a whole safetensors file .*: {remedy}"):
+        load("mnist")
 
 
 def test_the_header_can_be_read_without_torch(saved):
     content = saved.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     told = json.loads(header["__metadata__"][KEY])
-    assert told == read(saved)[1] == {"spec": MLP, "seed": 4, "sha256": digest(filled(MLP).state_dict())}
+    written = {"spec": MLP, "seed": 4}
+    assert told == read(saved)[1] == written | {"sha256": digest(filled(MLP).state_dict(), written)}
 
 
-def test_the_digest_covers_names_types_shapes_and_values():
-    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2)}
+def test_the_digest_covers_header_names_types_shapes_and_values():
+    tensors, header = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2)}, {"seed": 1, "data": [0.5, "x"]}
     same = {"b": torch.zeros(2), "a": tensors["a"].T.contiguous().T}
-    assert digest(same) == digest(tensors) and len(digest(tensors)) == 64
-    expected = hashlib.sha256()
+    assert digest(same, {"data": (0.5, "x"), "sha256": "any", "seed": 1}) == digest(tensors, header)
+    assert len({digest(tensors, other) for other in (header, {}, header | {"seed": 2}, header | {"more": 1})}) == 4
+    expected = hashlib.sha256(b'{"data": [0.5, "x"], "seed": 1}')
     expected.update(b"a torch.float32 (2, 3)" + np.arange(6, dtype=np.float32).tobytes())
     expected.update(b"b torch.float32 (2,)" + np.zeros(2, dtype=np.float32).tobytes())
-    assert digest(tensors) == expected.hexdigest()
+    assert digest(tensors, header) == expected.hexdigest()
     others = [
         {"a": tensors["a"], "c": tensors["b"]},
         {"a": tensors["a"].double(), "b": tensors["b"]},
@@ -128,7 +143,7 @@ def test_the_digest_covers_names_types_shapes_and_values():
         {"a": tensors["a"], "b": torch.tensor([0.0, 1e-30])},
         {"a": tensors["a"]},
     ]
-    assert len({digest(tensors), *map(digest, others)}) == 6
+    assert len({digest(some, header) for some in (tensors, *others)}) == 6
 
 
 @pytest.mark.parametrize("place", [-1, -5000])
@@ -136,8 +151,39 @@ def test_one_changed_bit_is_noticed(saved, place):
     content = bytearray(saved.read_bytes())
     content[place] ^= 1
     saved.write_bytes(content)
-    with pytest.raises(ValueError, match="is harmed, its tensors do not have the sha256 of its header: `git checkout"):
+    with pytest.raises(ValueError, match="harmed, its header and tensors do not have their sha256: make it again with"):
         load(saved)
+
+
+def test_one_changed_bit_is_noticed_wherever_it_lies_in_the_header(saved):
+    """Most make it unreadable; the others, as pixel_std .4 -> .5, are found by the digest."""
+    content, harmed = bytearray(saved.read_bytes()), 0
+    size = int.from_bytes(content[:8], "little")
+    assert b"pixel_std" in content[8 : 8 + size]
+    for place in range(8, 8 + len(bytes(content[8 : 8 + size]).rstrip())):
+        content[place] ^= 1
+        saved.write_bytes(content)
+        with pytest.raises(ValueError, match=f"checkpoint {saved} is ") as caught:
+            read(saved)
+        harmed += "is harmed" in str(caught.value)
+        content[place] ^= 1
+    assert harmed > 300
+    saved.write_bytes(content)
+    assert read(saved)[1]["spec"] == MLP
+
+
+def test_a_header_with_tuples_and_numbers_for_keys_is_read_back(tmp_path):
+    write({"a": torch.zeros(2)}, {"betas": (0.9, 0.99), "rates": {10: 1, 9: 2}, "name": "ä"}, tmp_path / "own")
+    header = read(tmp_path / "own")[1]
+    assert header.pop("sha256") and header == {"betas": [0.9, 0.99], "rates": {"10": 1, "9": 2}, "name": "ä"}
+
+
+def test_the_store_is_told_what_was_read(saved):
+    from hjbridge.store import loaded
+
+    loaded.pop(saved.resolve(), None)
+    read(saved)
+    assert loaded[saved.resolve()] == hashlib.sha256(saved.read_bytes()).hexdigest()[:16]
 
 
 def test_writing_replaces_a_file_or_leaves_it(saved, monkeypatch):
@@ -150,12 +196,14 @@ def test_writing_replaces_a_file_or_leaves_it(saved, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(store.os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(
+            OSError, match=f"cannot write {saved}: No space left on device. What was there is untouched"
+        ):
             write({"a": torch.zeros(3)}, {}, saved)
     assert saved.read_bytes() == before and [p.name for p in saved.parent.iterdir()] == [saved.name]
     write({"a": torch.zeros(4, 3)[:, 0]}, {"seed": 5}, saved)
     tensors, header = read(saved)
-    assert tensors["a"].tolist() == [0.0] * 4 and header == {"seed": 5, "sha256": digest(tensors)}
+    assert tensors["a"].tolist() == [0.0] * 4 and header == {"seed": 5, "sha256": digest(tensors, {"seed": 5})}
 
 
 def damage(path, how):
@@ -172,10 +220,10 @@ def damage(path, how):
     elif how == "of another program":
         save_file({"a": torch.zeros(3)}, path)
     else:
-        save_file({"a": torch.zeros(3)}, path, {KEY: "{not json"})
+        save_file({"a": torch.zeros(3)}, path, {KEY: {"not json": "{not json", "a list": "[1]"}[how]})
 
 
-WAYS = ["pickle", "torch.save", "truncated", "cut in its header", "empty", "of another program", "not json"]
+WAYS = ["pickle", "torch.save", "truncated", "cut in its header", "empty", "of another program", "not json", "a list"]
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -184,7 +232,7 @@ def test_a_damaged_file_is_named_with_what_restores_it(saved, how):
     with pytest.raises(ValueError) as caught:
         load(saved)
     expected = f"checkpoint {saved} is not a whole safetensors file of hjbridge (pickles are never read): "
-    assert str(caught.value) == expected + "`git checkout -- own.safetensors` or `hjbridge train own`"
+    assert str(caught.value) == expected + f"make it again with `hjbridge train NAME --out {saved}`"
     with pytest.raises(ValueError, match="pickles are never read\\): make it again with `hjbridge train`"):
         read(saved)
 
@@ -205,7 +253,7 @@ def test_a_missing_file_is_named_with_what_restores_it(tmp_path):
     path = tmp_path / "gone.safetensors"
     with pytest.raises(FileNotFoundError) as caught:
         load(path)
-    assert str(caught.value) == f"checkpoint {path} is missing: `git checkout -- {path.name}` or `hjbridge train gone`"
+    assert str(caught.value) == f"checkpoint {path} is missing: make it again with `hjbridge train NAME --out {path}`"
 
 
 @pytest.mark.parametrize(

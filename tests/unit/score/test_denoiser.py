@@ -116,6 +116,20 @@ def test_type_and_shape_follow_the_input():
         assert denoiser(torch.zeros(3, 1, 4, 4), t).dtype == torch.float32
         assert denoiser.double()(torch.zeros(3, 1, 4, 4, dtype=torch.float64), t).dtype == torch.float64
         denoiser.float()
+    x, labels = points(3, 2), torch.tensor([0, 2, 1])
+    for denoiser in (
+        Denoiser(random_mlp(classes=3).float(), VP(), classes=3),
+        NoisePredictor(random_mlp(classes=3).float(), DDPM.linear(), classes=3),
+    ):
+        plain = denoiser(x.float(), 0.5, labels)
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            found = denoiser(x.to(dtype), 0.5, labels)
+            # computed in the type of the weights, told in that of the input
+            assert torch.equal(found, denoiser(x.to(dtype).float(), 0.5, labels).to(dtype)) and found.dtype == dtype
+            assert denoiser.score(x.to(dtype), 0.5, labels).dtype == dtype
+        assert (denoiser.double()(x, 0.5, labels) - plain).abs().max() < 1e-3 and plain.abs().max() > 0.1
+    with pytest.raises(ValueError, match="x must be finite"):
+        Denoiser(random_mlp().float(), VP())(x * 1e300, 0.5)
     x = torch.zeros(3, 1, 4, 4, device="meta")
     assert ResidualMLP((1, 4, 4), 16, 1).to("meta")(x, torch.zeros(3, device="meta")).device.type == "meta"
 
@@ -201,3 +215,17 @@ def test_noise_predictor_views_steps_and_labels(plain):
         denoiser(x * math.nan, 0.1)
     with pytest.raises(ValueError, match=r"label must be None for a network without classes, got \(4,\) labels"):
         NoisePredictor(network, chain, steps=10)(x, 0.1, label)
+
+
+def test_noise_predictor_has_as_many_steps_as_its_chain(plain):
+    network, x = plain(lambda x, level, label: 0.5 * x), points(4, 2)
+    denoiser = NoisePredictor(network, DDPM.linear(50))
+    assert denoiser.steps == 50
+    denoiser(x, 0.5)
+    assert network.calls[0][1].tolist() == pytest.approx([24.0] * 4)
+    assert NoisePredictor(network, VP(), 100).steps == 100
+    with pytest.raises(ValueError, match=r"steps must be 50 for DDPM\(50 betas .*\), got 1000"):
+        NoisePredictor(network, DDPM.linear(50), 1000)
+    for steps in (None, 0):
+        with pytest.raises(ValueError, match=rf"steps must be a positive number for VP\(.*\), got {steps}"):
+            NoisePredictor(network, VP(), steps)

@@ -171,11 +171,21 @@ def test_the_weight_uses_the_sigma_data_of_the_denoiser(plain):
     assert denoising_loss(exact, DATA, t=t, noise=NOISE).item() == pytest.approx((s**2 + 1) / s**2, rel=1e-10)
 
 
+def test_a_time_without_noise_is_refused_where_an_exact_denoiser_has_no_error(mixture):
+    for process, end in ((VP(), 0.0), (DDPM.linear(), 0.0), (RectifiedFlow(), 1.0)):
+        with pytest.raises(ValueError, match=f"t must have a finite, positive sigma/alpha, got t = {end:g}"):
+            denoising_loss(mixture.denoiser(process), torch.zeros(4, 2, dtype=torch.float64), t=end)
+    assert denoising_loss(mixture.denoiser(VE()), torch.zeros(4, 2, dtype=torch.float64), t=0.0).isfinite()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"t": torch.full((3,), 0.5)}, "t must have shape (4,), got (3,)"),
         ({"t": 1.5}, "t must lie in [0, 1], got 1.5"),
+        ({"t": 0.0}, "t must have a finite, positive sigma/alpha, got t = 0"),
+        ({"t": torch.tensor([0.5, 0.5, 0.0, 0.5])}, "t must have a finite, positive sigma/alpha, got t = 0"),
+        ({"noise": NOISE * math.nan}, "noise must be finite, got NaN or infinity"),
         ({"noise": torch.zeros(4, 2)}, "noise must have the shape of x0, (4, 1), got (4, 2)"),
         ({"weighting": "snr"}, "weighting must be one of edm, eps, velocity, ml, got 'snr'"),
         ({"label_drop": 1.0}, "label_drop must lie in [0, 1), got 1.0"),

@@ -88,6 +88,7 @@ def test_coefficients_equal_closed_forms(process):
 def test_finite_at_zero_and_start_of_noise(process):
     assert process.alpha(0.0).item() == pytest.approx(1, abs=1e-14)
     assert process.sigma(0.0).item() == pytest.approx(0.01 if isinstance(process, VE) else 0, abs=1e-14)
+    assert math.copysign(1, process.sigma(0.0)) == math.copysign(1, process.ratio(0.0)) == 1
     assert math.isfinite(process.drift_coef(0.0)) and math.isfinite(process.diffusion(0.0))
     assert process.sigma(1.0).item() == pytest.approx(
         {"VE": 50, "EDM": 80, "DDPM": math.sqrt(1 - 0.9 * 0.7 * 0.8 * 0.6)}.get(type(process).__name__, 1), rel=1e-4
@@ -178,6 +179,9 @@ def test_perturb_scales_each_sample_by_its_time(shape):
         torch.testing.assert_close(noised[i], (1 - t[i]) * x[i] + t[i] * z[i], rtol=1e-14, atol=0)
         torch.testing.assert_close(RectifiedFlow().perturb(x, t[i], z)[i], noised[i], rtol=1e-14, atol=0)
     assert RectifiedFlow().perturb(x.float(), t, z.float()).dtype == torch.float32
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="noise must be finite, got NaN or infinity"):
+            RectifiedFlow().perturb(x, t, z * bad)
 
 
 def test_prior_sample_is_the_gaussian_at_its_time():

@@ -5,7 +5,7 @@ from hjbridge.hjb.problems.binomial import binomial_put
 from hjbridge.hjb.problems.circle import circle
 from hjbridge.hjb.problems.double_well import double_well
 from hjbridge.hjb.problems.han_jentzen_e import han_jentzen_e
-from hjbridge.hjb.problems.linear import lqg, stationary_lqr
+from hjbridge.hjb.problems.linear import lqg, random_lqg, stationary_lqr
 from hjbridge.hjb.problems.mdp import linearly_solvable_mdp, random_mdp
 from hjbridge.hjb.problems.merton import merton
 from hjbridge.hjb.problems.moon_landing import Landing, moon_landing, soft_landing
@@ -27,6 +27,7 @@ __all__ = [
     "merton",
     "moon_landing",
     "pendulum",
+    "random_lqg",
     "random_mdp",
     "soft_landing",
     "stationary_lqr",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch import Tensor
 from hjbridge.hjb.problem import ControlProblem
 from hjbridge.hjb.solution import Solution
 
-HORIZON = 1.0
+HORIZON, REACH = 1.0, 6.0
+GRIDS = {1: (401, 300), 2: (55, 220), 3: (27, 100)}
 
 
 def han_jentzen_e(d: int = 100, lam: float = 1.0) -> ControlProblem:
@@ -20,6 +22,16 @@ def han_jentzen_e(d: int = 100, lam: float = 1.0) -> ControlProblem:
         V_t + Lap V - lam |grad V|^2 = 0,      V(x, 1) = g(x) = ln((1 + |x|^2) / 2)
 
     `exact` is Hopf and Cole's expectation by a quadrature of relative error below 1e-12, in x and t, also at t = 1.
+
+    For d <= 3 `Grid()` takes central differences on [-6, 6]^d, on axes that are closer at the origin. For lam from 1 to
+    50, with the gradient's rms error relative to its rms size over |x_i| <= 3 at t = 0, its errors are at most
+
+        d    points    steps    V(0, 0)    gradient    CPU
+        1     401       300      1e-4       4e-4        1 s
+        2     55^2      220      3e-4       8e-4        4 s
+        3     27^3      100      2e-3       4e-3        7 s
+
+    Nearer to the end the gradient is less good for large lam, at t = 0.9 and lam = 50 by 0.2 %, 0.4 % and 3 %.
 
     Args: d, the number of states (and of controls). lam, how cheap control is; the temperature is 1/lam.
     Returns: the problem, with starts at the origin; state x (d), control u (d), all without units.
@@ -43,11 +55,22 @@ def han_jentzen_e(d: int = 100, lam: float = 1.0) -> ControlProblem:
         terminal_cost=lambda x: torch.log((1 + x.square().sum(1)) / 2),
         horizon=HORIZON,
         initial=lambda n, generator: torch.zeros(n, d, dtype=torch.float64),
-        box=(torch.full((d,), -6.0, dtype=torch.float64), torch.full((d,), 6.0, dtype=torch.float64)),
+        box=(torch.full((d,), -REACH, dtype=torch.float64), torch.full((d,), REACH, dtype=torch.float64)),
+        grid=_grid(d),
         arguments={"d": d, "lam": lam},
     )
     exact = Solution(problem, value_function=lambda x, t: _value(x, t, d, float(lam)))
     return replace(problem, exact=exact)
+
+
+def _grid(d: int) -> dict[str, Any]:
+    """What `Grid()` takes: axes from -6 to 6, closer at the origin, where g bends, and many steps for large lam."""
+    if d not in GRIDS:
+        return {}
+    points, steps = GRIDS[d]
+    # x = 6 sinh(5 s/2)/sinh(5/2)
+    axis = REACH * torch.sinh(2.5 * torch.linspace(-1, 1, points, dtype=torch.float64)) / math.sinh(2.5)
+    return {"axes": (axis,) * d, "steps": steps, "scheme": "central"}
 
 
 def _value(x: Tensor, t: Tensor, d: int, lam: float) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hjbridge.hjb.problem import ControlProblem, LinearQuadratic, check_definite, check_symmetric
 from hjbridge.hjb.riccati import Riccati
-from hjbridge.hjb.solution import Solution
+from hjbridge.hjb.solution import Solution, solve
 
 Number = float | int
 Matrix = Number | Tensor | Sequence[Sequence[Number]]
@@ -55,9 +55,27 @@ def lqg(A: Matrix, B: Matrix, Q: Matrix, R: Matrix, G: Matrix, sigma: Matrix, T:
         linear_quadratic=LinearQuadratic(drift, push, state, price, final, spread.to(drift)),
         states=_names("x", n), actions=_names("u", m), arguments=arguments,
     )  # fmt: skip
-    found = Riccati().solve(problem)
-    exact = Solution(problem, value_function=found.value_function, gradient_function=found.gradient_function)
+    found = solve(problem, Riccati())
+    exact = Solution(
+        problem, value_function=found.value_function, gradient_function=found.gradient_function,
+        meta={**found.meta, "seed": None},
+    )  # fmt: skip
     return replace(problem, exact=exact)
+
+
+def random_lqg(states: int, controls: int, seed: int) -> ControlProblem:
+    """A random `lqg` with Q, R, G the identity, sigma = 1/2 and T = 1, about as hard in any dimension.
+
+    Entries of A are N(0, 0.49/n) and of B N(0, 1.96/n), so that |A x| and |B u| are of the size of 0.7 |x| and 1.4 |u|.
+
+    Args: states n, controls m >= 1; seed of the draw. Raises: ValueError for fewer than one state or control.
+    """
+    if states < 1 or controls < 1:
+        raise ValueError(f"states and controls must be at least 1, got {states} and {controls}")
+    generator = torch.Generator().manual_seed(seed)
+    A = 0.7 * _normal(states, states, generator) / math.sqrt(states)
+    B = 1.4 * _normal(states, controls, generator) / math.sqrt(states)
+    return lqg(A, B, Q=1, R=1, G=1, sigma=0.5, T=1)
 
 
 def stationary_lqr(alpha: Number, beta: Number, q: Number, r: Number, sigma: Number, rho: Number) -> ControlProblem:

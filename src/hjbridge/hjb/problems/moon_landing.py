@@ -30,9 +30,11 @@ def moon_landing(gravity: float, thrust: float) -> ControlProblem:
     smaller charge a hard landing would be cheaper than a soft one.
 
     A grid follows the switching curve when heights grow like the square of speeds and a step of full thrust crosses one
-    speed: then the points of the curve are lattice points, and so are the next ones that thrust takes them to. `Grid()`
-    has 241 of each. Its value is .1 % too high for gravity 1.62 and thrust 4, 1 % for 9.81 and 12, where a step of free
-    fall crosses 4.5 speeds; half as much with twice as many.
+    speed: then the points of the curve are lattice points, and so are the next ones that thrust takes them to. Steps of
+    free fall are as long, or a whole number of times shorter where gravity exceeds thrust - gravity, so that they cross
+    one speed at most: longer ones would miss the moment of ignition. `Grid()` has 241 of each. Its value is .13 % too
+    high for gravity 1.62 and thrust 4, .04 % for 9.81 and 12, half as much with twice as many; its gradient is right
+    to 1e-5, and paths under its control land, at a cost within .5 % of those under the exact one (steps of .05 s).
 
     Args: gravity, thrust: accelerations in m/s^2, thrust the larger.
     State: (height in m, velocity upwards in m/s). Control: (thrust in m/s^2,). Value: m/s. The horizon is free.
@@ -44,6 +46,9 @@ def moon_landing(gravity: float, thrust: float) -> ControlProblem:
     top = 1.5 * (1000 + 200 / (U - g))
     fastest = math.sqrt(2 * (U - g) * top)
     part = torch.linspace(0, 1, GRID_POINTS, dtype=torch.float64)
+    # thrust crosses one speed in a step, free fall g/(U - g) in as long: it takes shorter steps where that exceeds one
+    rate, shorter = (GRID_POINTS - 1) * (U - g) / fastest, math.ceil(g / (U - g))
+    steps = rate if shorter == 1 else (shorter * rate, rate)
 
     def initial(n: int, generator: torch.Generator | None) -> Tensor:
         device = None if generator is None else generator.device
@@ -61,7 +66,7 @@ def moon_landing(gravity: float, thrust: float) -> ControlProblem:
         initial=initial,
         # no path from a point of this box on or above the curve leaves it but by landing
         box=(torch.tensor([0.0, -fastest]).double(), torch.tensor([top, 0.0]).double()),
-        grid={"axes": (top * part**2, -fastest * part.flip(0)), "steps": (GRID_POINTS - 1) * (U - g) / fastest},
+        grid={"axes": (top * part**2, -fastest * part.flip(0)), "steps": steps},
         states=("height (m)", "velocity upwards (m/s)"), actions=("thrust (m/s²)",),
         arguments={"gravity": gravity, "thrust": thrust},
     )  # fmt: skip

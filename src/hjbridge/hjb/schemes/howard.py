@@ -78,7 +78,8 @@ def howard(
     matrices are M-matrices, the iterates improve monotonically, and it is Newton's method: quadratic near the end.
     Source: Howard 1960; Bokanowski, Maroso and Zidani 2009.
 
-    Args: t (0-d), at which coefficients are taken; start, a first value (N,) or a first policy (N, m).
+    Args: t (0-d), at which coefficients are taken; start, a first value (N,), as in a time step, or a first policy
+        (N, m), as for an infinite horizon.
     Raises: FloatingPointError if `limit` iterations do not suffice, or a policy has no finite value.
     """
     problem, s = grid.problem, grid.stencils
@@ -112,7 +113,8 @@ def howard(
         matrix[s.diagonal] += shift
         matrix[fixed[s.rows]] = 0
         matrix[s.diagonal[fixed]] = 1
-        v = s.solve(matrix, side)
+        # the matrix of a time step is close to its diagonal, that of an infinite horizon is not
+        v = s.solve(matrix, side, v if isinstance(start, np.ndarray) else None)
         if not np.isfinite(v).all():
             raise FloatingPointError(NEVER_ENDS)
     raise FloatingPointError(f"policy iteration did not end in {limit} iterations: the residual is {residuals[-1]:.3g}")

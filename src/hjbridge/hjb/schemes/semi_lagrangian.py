@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,10 @@ def march(grid: Discretised, count: int, members: Tensor, degree: int) -> tuple[
         V_k(x) = min_u [ int_0^dt e^(-rho s) l ds + e^(-rho dt) sum_j w_j (I V_{k+1})(y(dt) + xi_j) ]
 
     y follows dy/ds = f + B u by Runge-Kutta of order 4 (two substeps) with u held, xi_j = +-sqrt(3 dt) sigma_i with
-    w = 1/6 for each noise and 1 - k/3 for 0, which has the first five moments of the noise. A step that leaves
-    `problem.inside` ends where its chord crosses the boundary; end points outside the domain are set back on it.
+    w = 1/6 for each of the k noises and 1 - k/3 for 0, which has the first three moments of the noise, and along each
+    sigma_i the first five. Of the fourth moments those that mix two noises are 0, not dt^2: with more than one noise
+    this adds an error O(dt). A step that leaves `problem.inside` ends where its chord crosses the boundary; end points
+    outside the domain are set back on it.
 
     degree 1  I is multilinear: all weights are positive and sum to one, so that the scheme is monotone and V_k is the
               value of a controlled Markov chain. Error O(dt + dx^2/dt): dt should shrink like dx, not faster.
@@ -72,25 +75,33 @@ def march(grid: Discretised, count: int, members: Tensor, degree: int) -> tuple[
         probe = _probe(grid, clock[k], dt, members)
         if step is None or seen is None or not torch.equal(probe, seen):
             step, seen = transition(grid, clock[k], dt, members, degree), probe
-        values[k] = _best(grid, step, values[k + 1], clock[k])
+        values[k] = _best(grid, [step], values[k + 1], clock[k])
         notes.append({"t": float(clock[k])})
     return values, notes
 
 
 def iterate(
-    grid: Discretised, dt: float, members: Tensor, degree: int, tolerance: float = 1e-9, limit: int = 20000
+    grid: Discretised,
+    dt: float | Sequence[float],
+    members: Tensor,
+    degree: int,
+    tolerance: float = 1e-9,
+    limit: int = 20000,
 ) -> tuple[np.ndarray, list[dict[str, float]]]:
     """Value (N,) of a problem without horizon as the fixed point of the step of `march`, and the change at each step.
 
+        V(x) = min_k [ cost of member k for dt_k + e^(-rho dt_k) E V(X_{dt_k}) ]
+
     Value iteration from the exit cost, or zero: it contracts by e^(-rho dt), and without discount by the share of paths
-    that end. Raises: FloatingPointError if it does not settle.
+    that end. Args: dt, one for all members (K, m), or one for each. Raises: FloatingPointError if it does not settle.
     """
     problem, zero = grid.problem, torch.zeros((), dtype=grid.x.dtype)
-    step = transition(grid, zero, dt, members, degree)
+    parts = [(dt, members)] if isinstance(dt, int | float) else list(zip(dt, members.split(1), strict=True))
+    steps = [transition(grid, zero, length, part, degree) for length, part in parts]
     v = np.zeros(len(grid.x)) if problem.exit_cost is None else problem.exit_cost(grid.x, zero).numpy()
     notes: list[dict[str, float]] = []
     for _ in range(limit):
-        new = _best(grid, step, v, zero)
+        new = _best(grid, steps, v, zero)
         notes.append({"change": float(np.abs(new - v).max())})
         v = new
         if notes[-1]["change"] <= tolerance * (1 + np.abs(v).max()):
@@ -108,8 +119,8 @@ def two_cells(grid: Discretised, members: Tensor) -> float:
     return 2 / torch.cat(rates).median().item()
 
 
-def _best(grid: Discretised, step: Transition, v: np.ndarray, t: Tensor) -> np.ndarray:
-    problem, table = grid.problem, step.values(v)
+def _best(grid: Discretised, steps: Sequence[Transition], v: np.ndarray, t: Tensor) -> np.ndarray:
+    problem, table = grid.problem, np.concatenate([step.values(v) for step in steps])
     best = torch.from_numpy(table.min(0) if problem.sense == "min" else table.max(0))
     if problem.obstacle is not None:
         best = problem.better(best, problem.obstacle(grid.x, t))
@@ -191,10 +202,14 @@ def _probe(grid: Discretised, t: Tensor, dt: float, members: Tensor) -> Tensor:
         parts.append(problem.drift(x, s).flatten())
         if not isinstance(problem.control_matrix, Tensor):
             parts.append(problem.input_matrix(x, s).flatten())
-        for u in members[[0, -1]]:
-            parts.append(problem.cost(x, s, u.to(x).expand(len(x), -1)))
+        if problem.running_cost is not None:
+            parts.append(problem.running_cost(x, s))
+        if callable(problem.control_cost):
+            parts += [problem.control_price(x, s, u.to(x).expand(len(x), -1)) for u in members]
     if callable(problem.dispersion):
-        parts += [problem.noise(x, t, u.to(x).expand(len(x), -1)).flatten() for u in members[[0, -1]]]
+        # only a controlled noise differs between the members
+        kinds = members if problem.controlled_noise else members[:1]
+        parts += [problem.noise(x, t, u.to(x).expand(len(x), -1)).flatten() for u in kinds]
     if problem.exit_cost is not None:
         parts.append(problem.exit_cost(x, t))
     return torch.cat(parts)
