@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hjbridge import store
 from hjbridge.ledger import session
 from hjbridge.ledger.claims import load_claims
 from hjbridge.ledger.profile import Profile
@@ -22,6 +23,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     shutil.copyfile(REPOSITORY / "data" / "claims.yml", root / "data" / "claims.yml")
     monkeypatch.setenv("HJBRIDGE_ROOT", str(root))
     monkeypatch.delenv("HJBRIDGE_RESULTS", raising=False)
+    monkeypatch.setattr(store, "loaded", {})  # other tests of this process have read checkpoints
     load_claims.cache_clear()
     yield root
     session.close_session()
