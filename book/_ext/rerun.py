@@ -8,48 +8,41 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst.states import Inliner
 from footer import commit
 from results_role import failure, folder
 from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxRole
 
 from hjbridge.ledger.results import chapter_file
 
 
-def role(
-    name: str,
-    rawtext: str,
-    text: str,
-    lineno: int,
-    inliner: Inliner,
-    options: dict[str, Any] | None = None,
-    content: list[str] | None = None,
-) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+class Rerun(SphinxRole):
     """`02` becomes a sentence: wall time and processor of the recorded run, versions, environment and commit.
 
     The environment is the start of the sha256 of constraints.txt.
     """
-    env: BuildEnvironment = inliner.document.settings.env
-    path, source = chapter_file(folder(env), text), Path(env.srcdir)
-    env.note_dependency(str(path))
-    try:
-        run = json.loads(path.read_text(encoding="utf-8"))["run"]
-        versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
-        made = f"Recorded in {run['seconds']:.0f} s on one core of a processor {run['cpu']}, with {versions}. "
-        environment = hashlib.sha256((source / "constraints.txt").read_bytes()).hexdigest()[:12]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return failure(inliner, rawtext, f"rerun {text!r}: {type(error).__name__}: {error}", lineno)
-    shown = commit(source)
-    parts: list[nodes.Node] = [
-        nodes.Text(made), nodes.Text("Environment "), nodes.literal("", environment), nodes.Text(" (constraints.txt)"),
-    ]  # fmt: skip
-    if shown:
-        parts += [nodes.Text(", commit "), nodes.literal("", shown)]
-    return [*parts, nodes.Text(".")], []
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Read the record of this build."""
+        path, source = chapter_file(folder(self.env), self.text), Path(self.env.srcdir)
+        self.env.note_dependency(str(path))
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))["run"]
+            versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+            made = f"Recorded in {run['seconds']:.0f} s on one core of a processor {run['cpu']}, with {versions}. "
+            environment = hashlib.sha256((source / "constraints.txt").read_bytes()).hexdigest()[:12]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            told = f"rerun {self.text!r}: {type(error).__name__}: {error}"
+            return failure(self.inliner, self.rawtext, told, self.lineno)
+        shown = commit(source)
+        parts: list[nodes.Node] = [nodes.Text(f"{made}Environment "), nodes.literal("", environment)]
+        parts += [nodes.Text(" (constraints.txt)")]
+        if shown:
+            parts += [nodes.Text(", commit "), nodes.literal("", shown)]
+        return [*parts, nodes.Text(".")], []
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Add the role."""
-    app.add_role("rerun", role)
+    app.add_role("rerun", Rerun())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

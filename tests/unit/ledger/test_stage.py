@@ -68,21 +68,7 @@ def test_killed_at_any_point_files_are_whole_and_the_next_run_finishes(repositor
 
 @pytest.mark.parametrize("successes", [0, 1, 2])
 def test_a_disk_that_fails_in_the_middle_is_told_and_the_next_run_finishes(repository, monkeypatch, successes):
-    targets = [repository / "data" / "results" / "ch05.json", repository / "notebooks" / "05_x.ipynb"]
-    for target in targets:
-        target.write_text("old")
-    replace, left = os.replace, [successes]
-
-    def failing(source, target):
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        replace(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.os, "replace", failing)
-        with pytest.raises(LedgerError, match=r"cannot write .*: No space left on device. What was there is untouched"):
-            stage.promote({"data/results/ch05.json": "new 1", "notebooks/05_x.ipynb": "new 2"})
+    targets = interrupted(repository, monkeypatch, replaced=successes - 1)
     assert [t.read_text() for t in targets] == (["new 1", "old"] if successes == 2 else ["old", "old"])
     assert [p.name for t in targets for p in t.parent.glob(".*.tmp")] == []
     stage.finish_promotion()
@@ -140,7 +126,7 @@ def test_a_place_that_cannot_be_written_is_told(repository):
 
 
 def interrupted(repository, monkeypatch, replaced=1):
-    """A promotion of two files that fails after `replaced` of them; the paths of both."""
+    """A promotion of two files that fails after `replaced` of them (-1: before the journal); the paths of both."""
     targets = [repository / "data" / "results" / "ch05.json", repository / "notebooks" / "05_x.ipynb"]
     for target in targets:
         target.write_text("old")
@@ -154,7 +140,7 @@ def interrupted(repository, monkeypatch, replaced=1):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", failing)
-        with pytest.raises(LedgerError, match="No space left on device"):
+        with pytest.raises(LedgerError, match=r"cannot write .*: No space left on device. What was there is untouched"):
             stage.promote({"data/results/ch05.json": "new 1", "notebooks/05_x.ipynb": "new 2"})
     return targets
 
