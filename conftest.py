@@ -1,14 +1,18 @@
-"""One thread, no display, and what nbval leaves aside: pictures, styled tables and the error stream."""
+"""One thread, no display, kernels that share no ports, and what nbval leaves aside: pictures, tables and errors."""
 
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import nbval.kernel
 import pytest
 import torch
 
+from hjbridge.ledger.execute import local_sockets
+
 torch.set_num_threads(1)
+nbval.kernel.KernelManager = local_sockets(nbval.kernel.KernelManager)
 
 SKIPPED = ("image/png", "image/svg+xml", "text/html", "stderr", "application/papermill.record/image/png")
 
