@@ -12,9 +12,7 @@ import os
 import re
 import sys
 import threading
-import uuid
 import warnings
-from pathlib import Path
 from typing import Any
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -31,26 +29,6 @@ def end_with_runner() -> None:
     os._exit(1)
 
 
-def local_sockets(manager: Any) -> Any:
-    """The class of kernel managers `manager` with sockets that are files named after the kernel, where there are such.
-
-    Ports are found free by one process and bound by another later: two kernels that start at once may get the same.
-    """
-    if os.name != "posix":
-        return manager
-    from jupyter_core.paths import jupyter_runtime_dir
-    from traitlets import default
-
-    def own_file(self: Any) -> str:
-        """A file of its own, after which the sockets are named."""
-        folder = Path(jupyter_runtime_dir())
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return str(folder / f"kernel-{uuid.uuid4()}.json")
-
-    defaults = {"_ipc": default("transport")(lambda self: "ipc"), "_own_file": default("connection_file")(own_file)}
-    return type(manager.__name__, (manager,), defaults)
-
-
 def main(source: str, target: str, folder: str, parameters: dict[str, Any]) -> int:
     """Execute a notebook.
 
@@ -58,7 +36,6 @@ def main(source: str, target: str, folder: str, parameters: dict[str, Any]) -> i
     Returns: 0, or 1 if a cell failed (its source and traceback have been told).
     """
     warnings.filterwarnings("ignore")
-    from jupyter_client.manager import AsyncKernelManager
     from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
@@ -78,8 +55,7 @@ def main(source: str, target: str, folder: str, parameters: dict[str, Any]) -> i
                 say(done=min(done[0], total), total=total)
 
             nb_man.cell_complete = cell_complete
-            kernels = local_sockets(AsyncKernelManager)
-            return super().execute_managed_notebook(nb_man, kernel_name, kernel_manager_class=kernels, **options)
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
     papermill_engines.register("telling", Telling)
     try:
