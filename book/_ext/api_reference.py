@@ -137,8 +137,14 @@ class Api(Directive):
 
 
 def name_functions(app: Sphinx, what: str, name: str, value: Any, options: Any, given: str, returned: str) -> Any:
-    """Print what is no expression, a function or a factory as default value, so that the rest can be parsed."""
-    return (re.sub(r"<function (\w+)>", r"\1", given).replace("<factory>", "..."), returned) if given else None
+    """Print what is no expression, a function or a factory as default value, so that the rest can be parsed.
+
+    A private field, which stands last and is given by keyword, is left out.
+    """
+    if not given:
+        return None
+    given = re.sub(r", \*, _\w.*\)$", ")", given)
+    return re.sub(r"<function (\w+)>", r"\1", given).replace("<factory>", "..."), returned
 
 
 def skip_alias(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: Any) -> bool | None:

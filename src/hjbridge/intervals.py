@@ -91,12 +91,9 @@ def bootstrap(
     if not bool(torch.isfinite(values).all()):
         raise ValueError("values must be finite, got NaN or infinity")
     of = statistic or (lambda rows: rows.mean())
-    draws = torch.stack(
-        [
-            torch.as_tensor(of(values[torch.randint(len(values), (len(values),), generator=generator)]))
-            for _ in range(resamples)
-        ]
-    ).to(torch.float64)
+    n, device = len(values), None if generator is None else generator.device
+    chosen = (torch.randint(n, (n,), generator=generator, device=device) for _ in range(resamples))
+    draws = torch.stack([torch.as_tensor(of(values[index.to(values.device)])) for index in chosen]).to(torch.float64)
     if not bool(torch.isfinite(draws).all()):
         raise ValueError("statistic must be finite on every resample, got NaN or infinity")
     tail = (1 - level) / 2

@@ -79,10 +79,10 @@ def wasserstein(a: Tensor, b: Tensor, p: float = 1.0) -> Tensor:
         float64, 0-d or (k,).
 
     Raises:
-        ValueError: p < 1, shapes that do not match, NaN or infinity.
+        ValueError: p < 1 or infinite, shapes that do not match, NaN or infinity.
     """
-    if not p >= 1:
-        raise ValueError(f"p must be at least 1, got {p}")
+    if not 1 <= p < math.inf:
+        raise ValueError(f"p must be at least 1 and finite, got {p}")
     flat = a.ndim == 1
     a, b = _pair(a[:, None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b)
     a, b, n, m = a.sort(0).values, b.sort(0).values, len(a), len(b)
@@ -119,13 +119,14 @@ def sliced_wasserstein(
     a, b = _pair(a, b)
     if projections < 1:
         raise ValueError(f"projections must be at least 1, got {projections}")
-    theta = torch.randn(a.shape[1], projections, dtype=torch.float64, generator=generator)
+    device = None if generator is None else generator.device
+    theta = torch.randn(a.shape[1], projections, dtype=torch.float64, generator=generator, device=device)
     theta = (theta / theta.norm(dim=0)).to(a.device)
     return float((wasserstein(a @ theta, b @ theta, p) ** p).mean() ** (1 / p))
 
 
 def energy_distance(a: Tensor, b: Tensor) -> float:
-    """Energy distance between two samples: zero exactly when they are the same set of points.
+    """Energy distance between two samples: zero exactly when each point has the same share in both.
 
     D^2 = 2 mean |a_i - b_j| - mean |a_i - a_j| - mean |b_i - b_j|   (all pairs, i = j included)
 
@@ -202,13 +203,17 @@ def coverage(x: Tensor, train: Tensor, test: Tensor, neighbours: int = 5) -> flo
 
     Args: x generated images (n, ...); train (m, ...) and test (k, ...) real ones; neighbours k.
     Returns: near 1 where samples are everywhere that real images are; falls as modes go missing. It grows with n.
-    Raises: ValueError if shapes do not match or there are fewer training images than neighbours.
+    Raises: ValueError if shapes do not match, for NaN or infinity, or fewer training images than neighbours.
     Source: Naeem et al. 2020, section 3, with the radius taken from images that the test images are not among.
     """
     if not 1 <= neighbours <= len(train):
         raise ValueError(f"neighbours must lie in [1, {len(train)}], got {neighbours}")
+    nearest = nearest_distance(test, x)
+    if train.shape[1:] != test.shape[1:] or not bool(train.isfinite().all()):
+        shapes = f"{tuple(train.shape)} for {tuple(test.shape)}"
+        raise ValueError(f"train must be finite, of images like test, got shape {shapes}")
     radius = torch.cdist(test.flatten(1), train.flatten(1)).kthvalue(neighbours, dim=1).values
-    return (nearest_distance(test, x) < radius).double().mean().item()
+    return (nearest < radius).double().mean().item()
 
 
 def label_accuracy(model: Classifier, pixels: Tensor, labels: Tensor, level: float = 0.95) -> Estimate:

@@ -97,5 +97,8 @@ def floor(
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     against = reference if isinstance(reference, Moments) else Moments.of(reference)
-    chosen = (torch.randperm(len(test), generator=generator)[:n] for _ in range(draws))
-    return torch.tensor([frechet_distance(test[index], against) for index in chosen], dtype=torch.float64)
+    device = None if generator is None else generator.device
+    chosen = (torch.randperm(len(test), generator=generator, device=device)[:n] for _ in range(draws))
+    return torch.tensor(
+        [frechet_distance(test[index.to(test.device)], against) for index in chosen], dtype=torch.float64
+    )

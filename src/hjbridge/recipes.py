@@ -21,7 +21,9 @@ RECIPES: dict[str, Recipe] = {
     "digits-1": dataclasses.replace(DIGITS, seed=1),
     "digits-2": dataclasses.replace(DIGITS, seed=2),
     "mnist": IMAGES,
-    "fashion-mnist": dataclasses.replace(IMAGES, data="fashion-mnist", steps=14_000),
+    "fashion-mnist": dataclasses.replace(
+        IMAGES, data="fashion-mnist", settings=PATCH_UNET | {"overview": 64}, steps=14_000, levels=(0.4, 1.4)
+    ),
     # Ho et al. 2020, appendix B; made for a GPU
     "paper": Recipe(
         "cifar10", full=True, settings={"dropout": 0.1}, prediction="noise", conditional=False, steps=800_000,

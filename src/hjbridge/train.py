@@ -21,18 +21,20 @@ from hjbridge.images import Images
 from hjbridge.score.checkpoint import build, read, write
 from hjbridge.score.loss import denoising_loss, noise_levels
 
-#: modules that decide what a training run computes; their hash is stored in the checkpoint
+#: modules that decide what every training run computes
 MODULES = (
+    "hjbridge.formats",
+    "hjbridge.images",
     "hjbridge.sde.process",
     "hjbridge.sde.processes",
     "hjbridge.sde.posterior",
     "hjbridge.score.checkpoint",
     "hjbridge.score.denoiser",
+    "hjbridge.score.embedding",
     "hjbridge.score.loss",
-    "hjbridge.score.mlp",
-    "hjbridge.score.unet",
     "hjbridge.train",
 )
+NETWORKS = {"mlp": "hjbridge.score.mlp", "unet": "hjbridge.score.unet"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Recipe:
     storage: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise ValueError(f"network must be 'unet' or 'mlp', got {self.network!r}")
         for name in ("steps", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -84,6 +88,11 @@ class Recipe:
             raise ValueError(f"ema must lie in [0, 1), got {self.ema}")
         if self.storage not in ("float16", "float32"):
             raise ValueError(f"storage must be float16 or float32, got {self.storage!r}")
+
+
+def modules(recipe: Recipe) -> tuple[str, ...]:
+    """Modules that decide what a recipe's run computes; their hash is stored in its checkpoint."""
+    return (*MODULES, NETWORKS[recipe.network])
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -141,7 +150,7 @@ def train(
 
     if save_every < 1 or (stop_after is not None and stop_after < 1):
         raise ValueError(f"save_every and stop_after must be at least 1, got {save_every} and {stop_after}")
-    source = modules_hash(MODULES)
+    source = modules_hash(modules(recipe))
     out, state_path = Path(out), Path(f"{out}.state")
     data = data if data is not None else datasets.load(recipe.data, "train", full=recipe.full)
     pixels, labels = data.pixels(), torch.as_tensor(data.labels)
@@ -156,8 +165,9 @@ def train(
     }  # fmt: skip
     images = (pixels - spec["pixel_mean"]) / spec["pixel_std"]
     description = {"recipe": dataclasses.asdict(recipe), "spec": spec, "images": len(images)}
+    forked = [torch.device(device)] if torch.device(device).type == "cuda" else []
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=forked):
         torch.manual_seed(recipe.seed)
         denoiser = build(spec).to(device)
     weights = [p for p in denoiser.parameters() if p.requires_grad]
@@ -178,7 +188,7 @@ def train(
         while step < recipe.steps:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=forked):
                 torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout
                 loss = batch_loss(recipe, denoiser, images, labels, step)
             if not math.isfinite(value := loss.item()):
@@ -205,7 +215,7 @@ def train(
         parameter.data.copy_(value_)
     header = description | {
         "seconds": round(seconds, 1), "loss": sum(losses[-200:]) / len(losses[-200:]), "hash": source,
-        "modules": list(MODULES), "torch": torch.__version__.split("+")[0],
+        "modules": list(modules(recipe)), "torch": torch.__version__.split("+")[0],
     }  # fmt: skip
     tensors = {k: v.to("cpu", getattr(torch, recipe.storage)) for k, v in denoiser.state_dict().items()}
     write(tensors, header, out)

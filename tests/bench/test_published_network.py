@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hjbridge.score.embedding import sinusoidal
 from hjbridge.score.published import load_published
-from hjbridge.score.unet import sinusoidal
 
 pytestmark = pytest.mark.bench
 

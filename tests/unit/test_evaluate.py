@@ -200,6 +200,7 @@ def test_a_plan_pairs_checkpoints_with_seeds_and_tells_its_protocol():
     against = "; against the statistics of all training images, mean over the features of 3 classifiers"
     assert SAMPLED.protocol() == drawn.format("20", "", "training seed") + against
     assert several.protocol() == drawn.format("5,000", ", rho = 3", "sampling seed for each training seed") + against
+    assert "with 7 evaluations, extrapolation = 0.8; one" in dataclasses.replace(SHOES, extrapolation=0.8).protocol()
     assert REAL.protocol() == "30 real test images, drawn anew for each seed" + against
 
 
@@ -225,7 +226,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, measured, 
 
 
 def test_another_checkpoint_classifier_code_or_size_is_measured_anew(tmp_path, measured, monkeypatch):
-    changes = ({}, {"n": 21}, {"steps": 4}, {"settings": {"rho": 3.0}})
+    changes = ({}, {"n": 21}, {"steps": 4}, {"settings": {"rho": 3.0}}, {"rule": "sde_dpmpp2m", "extrapolation": 0.5})
 
     def count():
         for plan in (*(dataclasses.replace(SAMPLED, **change) for change in changes), REAL):
@@ -233,13 +234,14 @@ def test_another_checkpoint_classifier_code_or_size_is_measured_anew(tmp_path, m
         assert len(list((tmp_path / "kept").iterdir())) == len(measured)
         return len(measured)
 
-    assert count() == 16 and measured[12:] == [("digits", 30, seed, False) for seed in (1, 2, 3, 4)]
+    assert count() == 19 and measured[15:] == [("digits", 30, seed, False) for seed in (1, 2, 3, 4)]
+    assert measured[12][2].keywords == {"extrapolation": 0.5}
     assert measured[9] == ("denoiser digits", "digits", "dpmpp2m", 3, ("rho", 3.0), 20, 1, False)
-    for name, total in (("digits", 28), ("classifier-digits-1", 44)):  # real images do not depend on the first
+    for name, total in (("digits", 34), ("classifier-digits-1", 53)):  # real images do not depend on the first
         (datasets.root() / "checkpoints" / f"{name}.safetensors").write_text("trained on")
         assert count() == total
     monkeypatch.setattr(freshness, "modules_hash", lambda names: {ev.MODULES: "0123456789"}[names])
-    assert count() == 60
+    assert count() == 72
 
 
 def test_plans_are_put_on_record_and_mended_by_the_same_command(repository, measured, monkeypatch):

@@ -129,7 +129,9 @@ def test_wasserstein_on_the_line():
     assert columns.shape == (2,) and columns[0] == pytest.approx(5 / 6, abs=1e-12)
     with torch.device("meta"):  # what is made on the way lies where the samples lie
         assert metrics.wasserstein(a, b) == pytest.approx(5 / 6, abs=1e-12)
-    with pytest.raises(ValueError, match="p must be at least 1, got 0.5"):
+    with pytest.raises(ValueError, match="p must be at least 1 and finite, got inf"):
+        metrics.wasserstein(torch.zeros(2), torch.ones(2), math.inf)
+    with pytest.raises(ValueError, match="p must be at least 1 and finite, got 0.5"):
         metrics.wasserstein(a, b, 0.5)
 
 
@@ -183,6 +185,9 @@ def test_coverage_counts_test_images_that_a_sample_comes_near():
     assert metrics.coverage(torch.tensor([[1.0]]), train, test, 2) == 0.0
     with pytest.raises(ValueError, match=r"neighbours must lie in \[1, 4\], got 5"):
         metrics.coverage(train, train, test, 5)
+    for wrong in (torch.zeros(4, 2), train * math.nan):
+        with pytest.raises(ValueError, match="train must be finite, of images like test, got shape"):
+            metrics.coverage(train, wrong, test, 2)
 
 
 def test_nearest_distance_keeps_small_distances_of_large_vectors():

@@ -16,7 +16,7 @@ from hjbridge.recipes import DIGITS, RECIPES
 from hjbridge.score import NoisePredictor, load
 from hjbridge.score.checkpoint import build, read
 from hjbridge.sde import VP
-from hjbridge.train import MODULES, Recipe, batch_loss, learning_rate, train
+from hjbridge.train import Recipe, batch_loss, learning_rate, modules, train
 
 # ---- the schedule, the average and the step
 
@@ -205,7 +205,7 @@ def test_the_header_tells_how_the_weights_were_made(tmp_path, data):
     assert header["recipe"] == json.loads(json.dumps(dataclasses.asdict(recipe))) and header["recipe"]["seed"] == 7
     assert header["images"] == 20 and header["torch"] == torch.__version__.split("+")[0]
     assert header["seconds"] >= 0 and math.isfinite(header["loss"])
-    assert header["hash"] == modules_hash(MODULES) and header["modules"] == list(MODULES)
+    assert header["hash"] == modules_hash(modules(recipe)) and header["modules"] == list(modules(recipe))
     assert stale_checkpoint(out) == []
     pixels = data.images / 255
     assert header["spec"]["pixel_mean"] == pytest.approx(pixels.mean(), rel=1e-6)

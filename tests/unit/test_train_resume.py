@@ -131,7 +131,7 @@ def test_the_state_of_another_recipe_is_refused(tmp_path, data, change):
 def test_the_state_of_other_code_is_refused(tmp_path, data, monkeypatch):
     out = tmp_path / "own.safetensors"
     state = run(MLP, data, out, stop_after=3)
-    before, source = state.read_bytes(), modules_hash(hjbridge.train.MODULES)
+    before, source = state.read_bytes(), modules_hash(hjbridge.train.modules(MLP))
     assert read(state)[1]["hash"] == source
     with monkeypatch.context() as patch:
         patch.setattr(hjbridge.ledger.freshness, "modules_hash", lambda names: "0" * 64)

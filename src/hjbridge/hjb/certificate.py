@@ -49,8 +49,8 @@ class Certificate:
         exact_value, exact_cost: V at the starts, and what the exact control costs with the same noise and step.
         cost_ratio: cost over exact_cost. exact_excess: J(u) - J(u*), paired by the noise, extrapolated;
             exact_step_change: change of the paired difference from half as many steps.
-        control_gap: int e^(-rho t) [H(u) - H(u*)] dt, for a quadratic cost 1/2 int (u - u*)'R(u - u*) dt; its mean
-            is J(u) - V.
+        control_gap: int e^(-rho t) [H(u) - H(u*)] dt, for a quadratic cost without bounds
+            1/2 int e^(-rho t) (u - u*)'R(u - u*) dt; its mean is J(u) - V.
         hopf_cole: value at the first start by importance sampling under the control; effective_sample_size: share of
             useful paths; hopf_cole_step: the change of that value to step zero by extrapolation; hopf_cole_claim: the
             claimed value there. hopf_cole_excess: cost less value there, extrapolated; hopf_cole_excess_step: what

@@ -20,10 +20,14 @@ def path_defect(
         D = e^(-rho T) Phi(X_T) - e^(-rho s) W(X_s, s) + int e^(-rho t) [H(X, t, p) - (f + B v).p] dt
             - int e^(-rho t) p.sigma dW,    p = grad W(X, t),    H = min_u { l + c + (f + B u).p }
 
-    It follows from Ito's formula for e^(-rho t) V and the HJB equation. D = 0 almost surely, whatever v is, if and only
-    if W is the value on the paths; without the discount and with a quadratic cost the integrand of dt is
-    l - u'Ru/2 + u'Rv at u = -R^-1 B'p. The integrals are left-point sums: D of the value itself has mean O(dt) and
-    standard deviation O(sqrt(dt)). E D^2 is the loss of deep BSDE methods, Var D the log-variance loss.
+    By Ito's formula for e^(-rho t) V and the HJB equation, D of the value is 0 almost surely, whatever v is. D sees
+    W at the start and grad W on the paths, no more: where controls act through the noise (B = sigma theta), D = 0 fixes
+    W(X_s, s) and sigma' grad W, but W + c(t) with c(s) = 0 has the same D. `defect_increments` and `hjb_residual` see
+    such a c.
+
+    The bracket is l + c + B(u - v).p at the minimising u; with a quadratic cost and no bounds, l - u'Ru/2 + u'Rv and
+    u = -R^-1 B'p. The integrals are left-point sums: D of the value itself has mean O(dt) and standard deviation
+    O(sqrt(dt)). E D^2 is the loss of deep BSDE methods, Var D the log-variance loss.
 
     Args:
         candidate: a `Solution` with a value, or a callable W(x, t) -> (n,) that torch can differentiate. A solution is
@@ -109,7 +113,8 @@ def _rate(
     t: Tensor, dt: Tensor, x: Tensor, v: Tensor, sigma: Tensor, dw: Tensor,
 ) -> Tensor:  # fmt: skip
     x = _points(x, graph)
-    p = slope(x, t)
+    # the control of a gradient that is not finite would be refused under another name
+    p = _finite(slope(x, t))
     u = problem.best_control(x, t, p)
     # H - (f + B v).p = l + c(u) + (B (u - v)).p, without f, which cancels
     rate = problem.cost(x, t, u)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from hjbridge.hjb.problem import check_finite
 
 
 @dataclass(frozen=True)
@@ -16,13 +20,14 @@ class Tabular:
 
     Attributes: value V (S,); policy (S, A), the probability of each action, or (S, S), the chosen transition matrix of
     a linearly solvable problem; action_values Q (S, A), None for the latter; history: largest change of V (value
-    iteration) or largest Bellman residual (policy iteration) of each round.
+    iteration) or largest Bellman residual (policy iteration) of each round; meta, where it comes from, by `hjb.solve`.
     """
 
     value: Tensor
     policy: Tensor
     action_values: Tensor | None = None
     history: tuple[float, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     def contraction(self, sweeps: int = 100) -> float:
         """Largest ratio of a change in `history` to the one before it, among the first sweeps."""
@@ -112,24 +117,45 @@ def check_temperature(temperature: float) -> None:
         raise ValueError(f"temperature must be finite and not negative, got {temperature}")
 
 
+def check_action_values(Q: Tensor) -> None:
+    """Check that no entry is NaN or -inf, and that every row (last axis) has a finite one; inf forbids an action."""
+    bad = Q.isnan() | (Q == -math.inf)
+    if bool(bad.any()):
+        place = tuple(bad.nonzero()[0].tolist())
+        raise ValueError(f"Q must be finite, or inf for a forbidden action, got {Q[place].item()} at {place}")
+    none = (Q == math.inf).all(-1)
+    if bool(none.any()):
+        row = tuple(none.nonzero()[0].tolist())
+        raise ValueError(f"Q must allow an action in every row, got inf alone in row {row}")
+
+
 def soft_minimum(Q: Tensor, temperature: float = 0.0) -> Tensor:
-    """min_pi { E_pi Q - alpha H(pi) } = -alpha log sum_a exp(-Q_a/alpha) over the last axis; min Q at temperature 0."""
+    """min_pi { E_pi Q - alpha H(pi) } = -alpha log sum_a exp(-Q_a/alpha) over the last axis; min Q at temperature 0.
+
+    Raises: ValueError for another temperature, and as `check_action_values` for Q.
+    """
     check_temperature(temperature)
+    check_action_values(Q)
     if temperature == 0:
         return Q.min(-1).values
     return -temperature * torch.logsumexp(-Q / temperature, -1)
 
 
 def best_response(Q: Tensor, temperature: float = 0.0) -> Tensor:
-    """The policy that attains `soft_minimum`: proportional to exp(-Q/alpha), at temperature 0 the first minimum."""
+    """The policy that attains `soft_minimum`: proportional to exp(-Q/alpha), at temperature 0 the first minimum.
+
+    Raises: ValueError as `soft_minimum`.
+    """
     check_temperature(temperature)
+    check_action_values(Q)
     if temperature == 0:
         return torch.nn.functional.one_hot(Q.argmin(-1), Q.shape[-1]).to(Q)
     return torch.softmax(-Q / temperature, -1)
 
 
 def backup(mdp: MDP, value: Tensor) -> Tensor:
-    """Q(s, a) = c(s, a) + gamma sum_s' P(s, a, s') V(s'), of shape (S, A), from V (S,)."""
+    """Q(s, a) = c(s, a) + gamma sum_s' P(s, a, s') V(s'), of shape (S, A), from a finite V (S,)."""
+    check_finite(value=value)
     # Q = c + gamma P V
     return mdp.cost + mdp.discount * (mdp.transition @ value)
 
@@ -216,7 +242,11 @@ def solve_linear(problem: LinearlySolvable) -> Tabular:
 
 
 def kl_residual(problem: LinearlySolvable, value: Tensor) -> Tensor:
-    """V - q - min_u { KL(u || P) + u V }, (S,), with the minimiser put in explicitly; V - q where the problem ends."""
+    """V - q - min_u { KL(u || P) + u V }, (S,), with the minimiser put in explicitly; V - q where the problem ends.
+
+    Raises: ValueError if the value V (S,) is not finite.
+    """
+    check_finite(value=value)
     tilt = torch.softmax(torch.where(problem.passive > 0, problem.passive.log() - value, -torch.inf), 1)
     divergence = (torch.xlogy(tilt, tilt) - torch.xlogy(tilt, problem.passive)).sum(1)
     # KL(u || P) + u V

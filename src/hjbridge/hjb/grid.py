@@ -22,7 +22,8 @@ from hjbridge.hjb.schemes.tabulated import table_of, tabulated
 from hjbridge.hjb.solution import Solution
 
 GridScheme = Literal["upwind", "hybrid", "central", "semi-lagrangian", "cubic"]
-ORDER = {"upwind": 1, "hybrid": 2, "central": 2, "semi-lagrangian": 1, "cubic": 2}
+# in dx, at best; with dt ~ dx for the last two
+ORDER = {"upwind": 1, "hybrid": 2, "central": 2, "semi-lagrangian": 1, "cubic": 3}
 POINTS = {
     "upwind": {1: 801, 2: 61, 3: 15}, "hybrid": {1: 801, 2: 61, 3: 15}, "central": {1: 801, 2: 41, 3: 21},
     "semi-lagrangian": {1: 401, 2: 120, 3: 31}, "cubic": {1: 201, 2: 121, 3: 31},
@@ -38,8 +39,9 @@ class Grid:
         hybrid           1 to 2, 1         yes        the same; order 2 in dx where noise dominates
         central          2, 2              no         values that are smooth or have no kink but at the end
         semi-lagrangian  1, 1 (dt ~ dx)    yes        bounded or finitely many controls; no linear solves
-        cubic            2, 1              no         the same where the value is smooth nearly everywhere
+        cubic            1 to 3 (dt ~ dx)  no         the same where the value is smooth nearly everywhere
 
+    The order of cubic is 1 with noise, 2 with controls alone, which are held for a step, and 3 without either.
     The first three take an implicit step and Howard's iteration in it (`implicit.march`), cover obstacles and controls
     in the dispersion, and find continuous controls by the problem's own minimiser. The semi-Lagrangian schemes
     (`semi_lagrangian.march`) try every member of a finite set, or `controls` levels between the bounds. Without horizon
@@ -67,7 +69,7 @@ class Grid:
     The value is a cubic spline in state and time through the table (between its points a spline may leave the bounds
     that a monotone scheme keeps at them), the control the problem's minimiser at its derivatives; where a
     semi-Lagrangian value has a ridge, at the one-sided difference towards the lower side. States outside the domain are
-    refused. `meta` says scheme, order, shape and steps; `history` has Howard's iterations at each step.
+    refused. `meta` says scheme, order in dx, shape and steps; `history` has Howard's iterations at each step.
     Source: Kushner and Dupuis 2001, chapters 5 and 12; Falcone and Ferretti 2014, chapter 5.
     """
 
@@ -112,7 +114,7 @@ class Grid:
             values, history = semi_lagrangian.march(grid, count, members, degree)
         settings = {"periods": list(lattice.periods), "ridges": members is not None}
         found = tabulated(problem, settings, table_of(lattice, values, times))
-        meta = {"scheme": scheme, "order": ORDER[scheme], "shape": list(lattice.shape), "steps": count}
+        meta = {"scheme": scheme, "order": _order(problem, scheme), "shape": list(lattice.shape), "steps": count}
         return replace(found, meta=meta, history=history)
 
     @classmethod
@@ -143,7 +145,7 @@ class Grid:
         values, history = semi_lagrangian.iterate(grid, dt, members, 3 if scheme == "cubic" else 1)
         settings = {"periods": list(lattice.periods), "ridges": True}
         found = tabulated(problem, settings, table_of(lattice, values))
-        meta = {"scheme": scheme, "order": ORDER[scheme], "shape": list(lattice.shape), "dt": dt}
+        meta = {"scheme": scheme, "order": _order(problem, scheme), "shape": list(lattice.shape), "dt": dt}
         return replace(found, meta=meta, history=history[-1:])
 
     def _lattice(self, problem: ControlProblem, scheme: GridScheme) -> Lattice:
@@ -163,6 +165,15 @@ class Grid:
         low, high = (end.tolist() for end in problem.bounds)
         levels = [np.linspace(a, b, self.controls).tolist() for a, b in zip(low, high, strict=True)]
         return torch.tensor(list(product(*levels)), dtype=torch.float64)
+
+
+def _order(problem: ControlProblem, scheme: str) -> int:
+    """The order in dx where the value is smooth; that of cubic falls to what its steps in time allow."""
+    if scheme != "cubic":
+        return ORDER[scheme]
+    sigma = problem.dispersion
+    noisy = callable(sigma) or bool(torch.as_tensor(sigma).any())
+    return 1 if noisy else 2 if problem.controls else ORDER[scheme]
 
 
 def _check_memory(problem: ControlProblem, lattice: Lattice, count: int, members: Tensor | None, scheme: str) -> None:

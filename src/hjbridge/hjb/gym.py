@@ -29,8 +29,10 @@ class ControlEnv(gymnasium.Env[Array, Any]):
 
         X <- X + (f + B u) dt + sigma dW,    reward = -(l + c) dt, and at the end - e^(-rho dt) (what the end costs)
 
-    with + for a problem whose sense is max. The return discounted by `gamma` = e^(-rho dt) a step is minus (plus) the
-    cost that `simulate` gives for the same noises, which `info["noise"]` holds; without discount it is the plain sum.
+    with + for a problem whose sense is max. The end is exit or horizon. Stopping takes no step: its reward is minus
+    (plus) what stopping costs at the present state and time, undiscounted. The return discounted by `gamma` =
+    e^(-rho dt) a step is minus (plus) the cost that `simulate` gives for the same noises, which `info["noise"]` holds;
+    without discount it is the plain sum.
 
     Observation: the state, periodic axes wrapped into the problem's box; then the time, if the horizon is finite: the
     best control depends on it.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hjbridge.hjb.problem import ControlProblem
+from hjbridge.hjb.problem import ControlProblem, check_finite
 from hjbridge.hjb.spectral import circle_points, excess_cost
 
 
@@ -20,12 +20,13 @@ def noisy_greedy(q: Tensor, noise: float, nodes: int = 361) -> Tensor:
     by the trapezoid rule in the attained minimum, which lies within nine standard deviations of the least q.
 
     Args: q (n, A), float64; noise > 0, e.g. eps/dt where a network for Q_dt errs by eps and the gaps are dt q.
-    Raises: ValueError if q is not (n, A) or noise is not positive.
+    Raises: ValueError if q is not (n, A) or not finite, or noise is not positive.
     """
     if q.ndim != 2:
         raise ValueError(f"q must have shape (n, A), got {tuple(q.shape)}")
     if not 0 < noise < math.inf:
         raise ValueError(f"noise must be positive and finite, got {noise}")
+    check_finite(q=q)
     z = torch.from_numpy(np.linspace(-9, 9, nodes)).to(q)
     gap = (q - q.min(1, keepdim=True).values) / noise
     # the minimum is at level v: action a there, all others above
@@ -44,7 +45,9 @@ def regret(problem: ControlProblem, actions: Tensor, noise: float, points: int =
     A head for Q_dt that errs by eps acts like noise eps/dt; one for q itself like noise eps, whatever the step.
 
     Args: problem as for `excess_cost`; actions (A,); noise > 0, infinite for the uniform policy.
+    Raises: ValueError as `excess_cost`, if noise is not positive, or an action is not finite.
     """
+    check_finite(actions=actions)
     if problem.exact is None or not isinstance(problem.control_cost, Tensor):
         raise ValueError("problem must have an exact solution and a quadratic control cost")
     best = problem.exact.control(circle_points(points)[:, None])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hjbridge.hjb.problem import ControlProblem
+from hjbridge.hjb.problem import ControlProblem, check_finite
 from hjbridge.hjb.riccati import COVERED
 
 Scheme = Literal["euler", "exact"]
@@ -142,8 +142,10 @@ def advantage(step: Step, x: float, u: float, P: float, c: float) -> Tensor:
 
         q(x, u) = (q x^2 + r u^2)/2 + (alpha x + beta u) V' + sigma^2 V''/2 - rho V.
 
+    Raises: ValueError if x, u, P or c is not finite.
     Source: Jia and Zhou 2023. The subtraction is done by hand; see `advantage_by_difference`.
     """
+    check_finite(x=x, u=u, P=P, c=c)
     dt, G = step.dt, step.growth * x + step.push * u
     # E V(X') - V = dt P (G (2 x + dt G) + w/dt)/2
     rise = P * (G * (2 * x + dt * G) + step.spread) / 2
@@ -152,6 +154,7 @@ def advantage(step: Step, x: float, u: float, P: float, c: float) -> Tensor:
 
 def advantage_by_difference(step: Step, x: float, u: float, P: float, c: float) -> Tensor:
     """`advantage` in the way of whoever holds Q and V as two numbers: form both, subtract, divide by dt."""
+    check_finite(x=x, u=u, P=P, c=c)
     dt = step.dt
     there = x + dt * (step.growth * x + step.push * u)
     # Q = cost + gamma (P (A x + B u)^2/2 + P w/2 + c)

@@ -151,9 +151,9 @@ class ControlProblem:
     def time(self, x: Tensor, t: Time) -> Tensor:
         """Time as a tensor of the type of x, 0-d or (n,), after checking shape and range; x is checked to be (n, d).
 
-        What exceeds T by rounding, up to 1e-6 T, becomes T.
+        What exceeds T by rounding, up to 1e-6 T, becomes T. Without horizon any real time will do.
 
-        Raises: ValueError if x is not (n, d) or not finite, or t is outside [0, T] or has another length.
+        Raises: ValueError if x is not (n, d) or not finite, t is outside [0, T], not finite, or has another length.
         """
         if x.ndim != 2 or x.shape[1] != self.dim or not x.is_floating_point():
             raise ValueError(f"x must be floating, of shape (n, {self.dim}), got {x.dtype} {tuple(x.shape)}")
@@ -162,12 +162,14 @@ class ControlProblem:
         t = torch.as_tensor(t, device=x.device, dtype=x.dtype)
         if t.ndim > 1 or (t.ndim == 1 and len(t) != len(x)):
             raise ValueError(f"t must be a number or of shape ({len(x)},), got shape {tuple(t.shape)}")
-        end = math.inf if self.horizon is None else self.horizon
+        if self.horizon is None:
+            check_finite(t=t)
+            return t
         # a time that was rounded to float32 may lie a little beyond T
-        outside = ~((t >= 0) & (t <= end * (1 + 1e-6)))
+        outside = ~((t >= 0) & (t <= self.horizon * (1 + 1e-6)))
         if bool(outside.any()):
-            raise ValueError(f"t must lie in [0, {end:g}], got {t[outside].flatten()[0].item():g}")
-        return t if self.horizon is None else t.clamp(max=end)
+            raise ValueError(f"t must lie in [0, {self.horizon:g}], got {t[outside].flatten()[0].item():g}")
+        return t.clamp(max=self.horizon)
 
     def input_matrix(self, x: Tensor, t: Tensor) -> Tensor:
         """B at x, of shape (n, d, m)."""
@@ -189,7 +191,8 @@ class ControlProblem:
         return self.dispersion(x, t, u) if self.controlled_noise else self.dispersion(x, t)
 
     def cost(self, x: Tensor, t: Tensor, u: Tensor) -> Tensor:
-        """l + c at x under the control u, of shape (n,)."""
+        """l + c at x under the control u, of shape (n,). Raises: ValueError if x, t or u is not finite."""
+        check_finite(x=x, t=t, u=u)
         total = x.new_zeros(len(x)) if self.running_cost is None else self.running_cost(x, t)
         return total + self.control_price(x, t, u)
 
@@ -213,8 +216,9 @@ class ControlProblem:
             finite set         the best of its members, the first of equals
             own minimiser      what the problem gives
 
-        Raises: ValueError if the dispersion depends on the control and M is missing.
+        Raises: ValueError if the dispersion depends on the control and M is missing, or an argument is not finite.
         """
+        check_finite(x=x, t=t, p=p, M=M)
         if self.controls == 0:
             return x.new_zeros(len(x), 0)
         if self.controlled_noise and M is None:
@@ -261,6 +265,16 @@ def half_trace(sigma: Tensor, M: Tensor) -> Tensor:
     if sigma.ndim == 2:
         return (sigma**2 * M.diagonal(dim1=-2, dim2=-1)).sum(1) / 2
     return (sigma * (M @ sigma)).sum((1, 2)) / 2
+
+
+def check_finite(**given: Tensor | float | None) -> None:
+    """Check that every tensor or number is finite; names the first that is not, what it has and where."""
+    for name, value in given.items():
+        bad = None if value is None else ~torch.as_tensor(value).isfinite()
+        if bad is not None and bool(bad.any()):
+            row = tuple(bad.nonzero()[0].tolist())
+            where = f" at {row}" if row else ""
+            raise ValueError(f"{name} must be finite, got {torch.as_tensor(value)[row].item()}{where}")
 
 
 def check_symmetric(name: str, matrix: Tensor, n: int) -> Tensor:

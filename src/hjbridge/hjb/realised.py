@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hjbridge.hjb.certify import certify
-from hjbridge.hjb.closed_loop import extended
+from hjbridge.hjb.closed_loop import extended, nearest
 from hjbridge.hjb.evidence import costs, run_pair
 from hjbridge.hjb.problem import ControlProblem
 from hjbridge.hjb.problems.linear import stationary_lqr
@@ -22,18 +22,21 @@ def realised_cost(solution: Solution, x0: Tensor, seeds: Sequence[int], *, paths
 
     Costs at `steps` and at half as many steps, on the same noise, are extrapolated to step zero; the martingale
     sum e^(-rho t) grad V . sigma dW of the solution's own value takes noise out, as in `certify`. At states outside the
-    solution's domain the control of the nearest state in it is used.
+    solution's domain, which paths may reach, the control of the nearest state in it is used.
 
-    Args: solution, of a problem with a horizon, with a value. x0: the start (1, d). seeds: of the noise. paths: for
-        each seed. steps: of time, even.
+    Args: solution, of a problem with a horizon, with a value. x0: the start (1, d), in the solution's domain. seeds: of
+        the noise. paths: for each seed. steps: of time, even.
     Returns: the means, not the errors of the value: their spread over the seeds is the statistical error.
-    Raises: ValueError for an infinite horizon, another shape of x0, odd steps.
+    Raises: ValueError for an infinite horizon, another shape of x0, an x0 outside the solution's domain, odd steps.
     """
     problem = solution.problem
     if problem.horizon is None:
         raise ValueError("problem must have a horizon, got none: use certify, which says where to cut it")
     if x0.shape != (1, problem.dim):
         raise ValueError(f"x0 must have shape (1, {problem.dim}), got {tuple(x0.shape)}")
+    if solution.domain is not None and bool(((x0 != nearest(solution, x0)) & x0.isfinite()).any()):
+        low, high = (end.tolist() for end in solution.domain)
+        raise ValueError(f"x0 must lie in the solution's domain, {low} to {high}, got {x0[0].tolist()}")
     if steps < 2 or steps % 2:
         raise ValueError(f"steps must be positive and even, so that the step can be doubled, got {steps}")
     guide, starts = extended(solution), x0.expand(paths, -1)

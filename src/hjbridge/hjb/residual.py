@@ -73,8 +73,11 @@ def hjb_residual(
     with torch.enable_grad():
         v = checked(value(y, s), x)
         slope = first(v, y)
+        _regular(slope, x)
         rate = first(v, s, graph=graph) if problem.horizon is not None else torch.zeros_like(v)
         M = hessian(value, x, t.expand(len(x))) if problem.controlled_noise else None
+        if M is not None:
+            _regular(M, x)
         u = problem.best_control(y, s, slope, M)
         sigma = problem.noise(y, s, u)
         drawn = None
@@ -92,12 +95,17 @@ def hjb_residual(
         residual = torch.stack(tuple(parts)).sum(0)
         if problem.obstacle is not None:
             residual = problem.better(residual, problem.obstacle(y, s) - v)
-    if not bool(residual.isfinite().all()):
-        worst = x[~residual.isfinite()][0].tolist()
-        raise FloatingPointError(f"the residual is not finite at x = {worst}: the value is singular there")
+    _regular(residual, x)
     if not graph:
         residual, parts = residual.detach(), Terms(*(part.detach() for part in parts))
     return (residual, parts) if terms else residual
+
+
+def _regular(values: Tensor, x: Tensor) -> None:
+    """Refuse a residual (n,), or derivatives (n, ...) that enter it, that are not finite; names the first x."""
+    if not bool(values.isfinite().all()):
+        worst = x[~values.reshape(len(x), -1).isfinite().all(1)][0].tolist()
+        raise FloatingPointError(f"the residual is not finite at x = {worst}: the value is singular there")
 
 
 class SignTest(NamedTuple):

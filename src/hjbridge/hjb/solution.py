@@ -9,13 +9,17 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from hjbridge.hjb import derivatives
+from hjbridge.hjb.discrete import MDP, Tabular
 from hjbridge.hjb.problem import ControlProblem, StateFunction, Time
+
+if TYPE_CHECKING:
+    from hjbridge.hjb.policy_iteration import PolicyIteration
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,12 @@ class Solution:
     meta: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     domain: tuple[Tensor, Tensor] | None = None
+    # value, gradient and control as they were made, which `replace` hands on: `save` refuses others
+    _made: tuple[StateFunction | None, ...] | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        if self._made is None:
+            object.__setattr__(self, "_made", self._functions())
         if self.method == "exact" and not self.meta:
             object.__setattr__(self, "meta", provenance("exact", None, 0.0))
 
@@ -80,12 +88,21 @@ class Solution:
     def save(self, path: str | Path) -> Path:
         """Write the solution as safetensors, whole or not at all; returns the path.
 
-        Raises: ValueError if the problem's arguments, the settings or the history cannot be written as JSON.
+        Raises: ValueError if the problem's arguments, the settings or the history cannot be written as JSON, or if
+            value, gradient or control was replaced by another function, which `load` could not rebuild.
         """
         from safetensors.torch import save
 
         from hjbridge.store import write_atomic
 
+        exact = self.problem.exact if self.method == "exact" else None
+        made = self._made if exact is None else exact._functions()
+        for what, ours, theirs in zip(("value", "gradient", "control"), self._functions(), made or (), strict=True):
+            if ours is not theirs:
+                raise ValueError(
+                    f"{what}_function must be that of the solution by {self.method}, which load rebuilds, to be saved, "
+                    f"got another function: save the solution as it was made"
+                )
         header = {
             "problem": self.problem.name, "arguments": _plain(self.problem.arguments), "method": self.method,
             "settings": _plain(self.settings), "meta": dict(self.meta), "history": list(self.history),
@@ -103,6 +120,9 @@ class Solution:
         path = Path(path)
         write_atomic(path, save(tensors, metadata={"hjbridge": text}))
         return path
+
+    def _functions(self) -> tuple[StateFunction | None, ...]:
+        return self.value_function, self.gradient_function, self.control_function
 
 
 @runtime_checkable
@@ -135,14 +155,30 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def solve(problem: ControlProblem, method: Method, seed: int = 0) -> Solution:
+@overload
+def solve(problem: ControlProblem, method: Method, seed: int = ...) -> Solution: ...
+@overload
+def solve(problem: MDP, method: PolicyIteration, seed: int = ...) -> Tabular: ...
+def solve(problem: ControlProblem | MDP, method: Method, seed: int = 0) -> Solution | Tabular:
     """Solve a problem by a method; the solution's `meta` tells method, seed, CPU seconds and versions.
 
-    Its `method` is the class that solved it, which is another one where a method hands the problem on.
+    Its `method` is the class that solved it, which is another one where a method hands the problem on. A finite problem
+    has a table for a solution.
 
-    Raises: ValueError if the method does not cover the problem (says which does).
+    Raises: ValueError if the method does not cover the problem (says which does); TypeError if it is no control problem
+        or a finite one that the method cannot take.
     """
+    from hjbridge.hjb.policy_iteration import PolicyIteration
+
+    if not isinstance(problem, ControlProblem | MDP):
+        raise TypeError(f"problem must be a ControlProblem or an MDP, got {type(problem).__name__}: linearly solvable "
+                        "ones are solved by hjbridge.hjb.discrete.solve_linear")  # fmt: skip
     start = time.process_time()
+    if isinstance(problem, MDP):
+        if not isinstance(method, PolicyIteration):
+            raise TypeError(f"method must be PolicyIteration for an MDP, got {type(method).__name__}")
+        table = method.solve(problem, seed)
+        return replace(table, meta=provenance("PolicyIteration", seed, time.process_time() - start))
     found = method.solve(problem, seed)
     name = type(method).__name__ if found.method == "exact" else found.method
     meta = provenance(name, seed, time.process_time() - start)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hjbridge.hjb.discrete import best_response
-from hjbridge.hjb.problem import ControlProblem
+from hjbridge.hjb.problem import ControlProblem, check_finite
 from hjbridge.hjb.riccati import COVERED
 
 
@@ -76,8 +76,12 @@ def held_circle(problem: ControlProblem, dt: float, points: int = 65, rounds: in
 
 
 def held_action_values(problem: ControlProblem, value: Tensor, dt: float, actions: Tensor) -> Tensor:
-    """Q_dt (N, A) of each of `actions` (A,) on the N points of a `value` (N,), the same step as `held_circle`."""
+    """Q_dt (N, A) of each of `actions` (A,) on the N points of a `value` (N,), the same step as `held_circle`.
+
+    Raises: ValueError as `held_circle`, or if a value or an action is not finite.
+    """
     _check(problem, dt, len(value))
+    check_finite(value=value, actions=actions)
     x = circle_points(len(value))
     gamma = torch.exp(torch.tensor(-problem.discount * dt, dtype=torch.float64))
     R, B, columns = _scalar(problem.control_cost), _scalar(problem.control_matrix), []
@@ -100,12 +104,14 @@ def soft_circle(
     rho V = l + b V' + sigma^2 V''/2 - a log sum_a e^(-(R a^2/2 + B a V')/a); for a fixed alpha, to minus infinity.
 
     Args: problem as for `held_circle`; actions (A,); dt; temperature alpha > 0; points N, odd.
-    Raises: ValueError as `held_circle` and for another temperature; RuntimeError if the rounds do not suffice.
+    Raises: ValueError as `held_circle`, for another temperature or an action that is not finite; RuntimeError if the
+        rounds do not suffice.
     Source: Haarnoja et al. 2018, section 4.1; Wang, Zariphopoulou and Zhou 2020 for the limit.
     """
     _check(problem, dt, points)
     if not 0 < temperature < float("inf"):
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    check_finite(actions=actions)
     x, eye = circle_points(points), torch.eye(points, dtype=torch.float64)
     drift, B = _drift(problem, x), _scalar(problem.control_matrix)
     gamma = torch.exp(torch.tensor(-problem.discount * dt, dtype=torch.float64))
@@ -150,9 +156,11 @@ def excess_cost(problem: ControlProblem, actions: Tensor, policy: Tensor) -> Ten
     which is the identity J - V = E int e^(-rho t) R (u - u*)^2/2 dt as an equation, solved by Fourier collocation.
 
     Args: problem as for `held_circle`, with an exact solution; policy, probabilities in each point.
+    Raises: ValueError for another problem or number of points, or if an action or a probability is not finite.
     """
     n = len(policy)
     _check(problem, 1.0, n)
+    check_finite(actions=actions, policy=policy)
     if problem.exact is None:
         raise ValueError("problem must have an exact solution, got none")
     x = circle_points(n)

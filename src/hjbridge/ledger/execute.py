@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import threading
 import warnings
 from typing import Any
@@ -36,7 +37,8 @@ def main(source: str, target: str, folder: str, parameters: dict[str, Any]) -> i
     Returns: 0, or 1 if a cell failed (its source and traceback have been told).
     """
     warnings.filterwarnings("ignore")
-    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill import engines
+    from papermill.engines import NBClientEngine, PapermillNotebookClient, papermill_engines
     from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 
@@ -59,10 +61,22 @@ def main(source: str, target: str, folder: str, parameters: dict[str, Any]) -> i
 
     papermill_engines.register("telling", Telling)
     try:
-        execute_notebook(
-            source, target, parameters, engine_name="telling", kernel_name="python3", cwd=folder, progress_bar=False,
-            autosave_cell_every=0,
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as sockets:
+
+            class OwnSockets(PapermillNotebookClient):
+                """Papermill's client with sockets in a folder: a free port may go to the kernel of another process."""
+
+                def create_kernel_manager(self) -> Any:
+                    manager = super().create_kernel_manager()
+                    manager.transport, manager.connection_file = "ipc", os.path.join(sockets, "kernel.json")
+                    return manager
+
+            if os.name == "posix":
+                engines.PapermillNotebookClient = OwnSockets
+            execute_notebook(
+                source, target, parameters, engine_name="telling", kernel_name="python3", cwd=folder,
+                progress_bar=False, autosave_cell_every=0,
+            )  # fmt: skip
     except PapermillExecutionError as error:
         say(failed=f"cell {error.cell_index}:\n{error.source}\n\n" + ANSI.sub("", "\n".join(error.traceback)))
         return 1

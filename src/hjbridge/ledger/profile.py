@@ -41,7 +41,7 @@ def setup(
 ) -> Profile:
     """Prepare a notebook's process, open its record and print the versions in use.
 
-    One thread, deterministic kernels, seeded global generators.
+    One thread, deterministic kernels, seeded global generators, the book's style of figures.
 
     Args:
         seed: seed of the global generators of Python, numpy and torch.
@@ -61,6 +61,7 @@ def setup(
     import torch
 
     from hjbridge.ledger import machine, session
+    from hjbridge.plotting import use_style
 
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic kernels need on a GPU
@@ -69,6 +70,7 @@ def setup(
     random.seed(seed)
     numpy.random.seed(seed)  # noqa: NPY002 (the global generator is what has to be seeded)
     torch.manual_seed(seed)
+    use_style()
     session.open_session(chosen, seed, chapter, modules)
     used = ", ".join(f"{name} {number}" for name, number in machine.versions().items())
     print(f"profile {chosen.name}, seed {seed}; {used}")

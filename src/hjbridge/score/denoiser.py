@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hjbridge.sde.posterior import PosteriorMean
-from hjbridge.sde.process import Process, Time, as_time, broadcast
+from hjbridge.sde.process import Process, Time, as_time, broadcast, check_floating
 from hjbridge.sde.processes import DDPM
 
 
@@ -53,10 +53,11 @@ class Denoiser(nn.Module, PosteriorMean):
         """Posterior mean of x_0.
 
         Args: x (batch, *shape); t number or (batch,) with 0 < sigma/alpha < inf; label (batch,) or None.
-        Returns: the shape of x. Raises: ValueError if the shapes do not match or x is not finite.
+        Returns: the shape of x. Raises: ValueError if the shapes do not match or x is not floating or not finite.
         """
         if self.shape is not None and tuple(x.shape[1:]) != tuple(self.shape):
             raise ValueError(f"x must have shape (batch, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        check_floating(x)
         given, x = x.dtype, in_type_of(self.network, x)
         check_finite(x)
         t = as_time(t)
@@ -109,6 +110,7 @@ class NoisePredictor(nn.Module, PosteriorMean):
 
     def forward(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         """Posterior mean of x_0; x (batch, *shape), t number or (batch,) in [1/N, 1]; returns the shape of x."""
+        check_floating(x)
         given, x = x.dtype, in_type_of(self.network, x)
         check_finite(x)
         t = as_time(t)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hjbridge.sde.posterior import PosteriorMean
-from hjbridge.sde.process import Process, Time, as_time, broadcast
+from hjbridge.sde.process import Process, Time, as_time, broadcast, check_floating
 
 
 class EmpiricalDenoiser(PosteriorMean):
@@ -39,8 +39,10 @@ class EmpiricalDenoiser(PosteriorMean):
         """Posterior mean of x_0.
 
         Args: x (batch, ...); t number or (batch,) with sigma > 0; label (batch,) or None. Returns: the shape of x.
-        Raises: ValueError if the shapes do not match, x is not finite, sigma(t) = 0, or a label has no points.
+        Raises: ValueError if the shapes do not match, x is not floating or not finite, sigma(t) = 0, or a label has no
+            points.
         """
+        check_floating(x)
         if x.shape[1:] != self.data.shape[1:]:
             raise ValueError(
                 f"x must have shape (batch, {', '.join(map(str, self.data.shape[1:]))}), got {tuple(x.shape)}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hjbridge.score.unet import sinusoidal
+from hjbridge.score.embedding import sinusoidal
 
 
 class ResidualMLP(nn.Module):

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def sinusoidal(level: Tensor, size: int) -> Tensor:
-    """Features sin(w_i c), cos(w_i c) of a level c (batch,), w_i from 1 to 1e-4 in geometric steps; (batch, size)."""
-    half = size // 2
-    index = torch.arange(half, dtype=level.dtype, device=level.device)
-    # w_i = 10000^(-i / (half - 1))
-    angles = level[:, None] * (-math.log(10000.0) / (half - 1) * index).exp()
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
+from hjbridge.score.embedding import sinusoidal
 
 
 class ResidualBlock(nn.Module):
@@ -82,6 +74,26 @@ class Up(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
+class Overview(nn.Module):
+    """x + W_2 silu((1 + scale) W_1 norm(x) + shift) with dense W_1, W_2 through `rank` features of the whole image.
+
+    At large noise the denoised image is a sum of patterns as large as the image, each times how much of it the noisy
+    one shows. That is a projection, which convolutions learn slowly; scale and shift, from the embedding, set its gain.
+    """
+
+    def __init__(self, channels: int, height: int, embedding: int, groups: int, rank: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.inner = nn.Linear(channels * height**2, rank)
+        self.shift = nn.Linear(embedding, 2 * rank)
+        self.out = nn.Linear(rank, channels * height**2)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.shift(embedding).chunk(2, dim=1)
+        h = (1 + scale) * self.inner(self.norm(x).flatten(1)) + shift
+        return x + self.out(F.silu(h)).view(x.shape)
+
+
 class UNet(nn.Module):
     """U-Net of DDPM (Ho et al. 2020, appendix B), optionally on patches and with labels.
 
@@ -89,12 +101,13 @@ class UNet(nn.Module):
         size: height and width of the image. image_channels: its channels.
         channels: width of the first level. multipliers: width of each level in units of `channels`.
         blocks: residual blocks per level on the way down (one more on the way up).
-        attention: heights (after the patch stem) at which every block is followed by attention.
+        attention: heights (after the patch stem) at which every block is followed by attention; the middle always is.
         patch: side of the square that the stem folds into channels (1: none); cost falls by its square.
         classes: number of labels (0: unconditional); label `classes` means none.
         groups: groups of the normalisation. dropout: probability in the blocks.
         level_scale: factor on the level before its sinusoidal features (1 for DDPM's step index).
         scale: let level and label scale the features of each block as well as shift them.
+        overview: features of a dense layer over the whole image in the middle (0: none), see `Overview`.
 
     The defaults are the CIFAR-10 network of DDPM. Called with x (batch, image_channels, size, size) and level (batch,).
     """
@@ -114,6 +127,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         level_scale: float = 1.0,
         scale: bool = False,
+        overview: int = 0,
     ) -> None:
         super().__init__()
         factor = patch * 2 ** (len(multipliers) - 1)
@@ -121,6 +135,8 @@ class UNet(nn.Module):
             raise ValueError(f"size must be a multiple of {factor} (patch and levels), got {size}")
         if channels % groups:
             raise ValueError(f"groups must divide channels = {channels}, got {groups}")
+        if overview < 0:
+            raise ValueError(f"overview must not be negative, got {overview}")
         self.patch, self.channels, self.level_scale = patch, channels, level_scale
         width = 4 * channels
         widths = [channels * m for m in multipliers]
@@ -147,6 +163,7 @@ class UNet(nn.Module):
                 height //= 2
                 skips.append(current)
         self.middle = nn.ModuleList([block(current, current), Attention(current, groups), block(current, current)])
+        self.overview = Overview(current, height, width, groups, overview) if overview else None
         self.up = nn.ModuleList()
         for level, outer in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
@@ -171,7 +188,8 @@ class UNet(nn.Module):
             h = stage[0](h) if len(stage) == 1 else stage[1](stage[0](h, embedding))  # type: ignore[index, arg-type]
             skips.append(h)
         first, attention, second = self.middle
-        h = second(attention(first(h, embedding)), embedding)
+        h = attention(first(h, embedding))
+        h = second(h if self.overview is None else self.overview(h, embedding), embedding)
         for stage in self.up:
             h = stage[0](h) if len(stage) == 1 else stage[1](stage[0](torch.cat([h, skips.pop()], 1), embedding))  # type: ignore[index, arg-type]
         return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch)
@@ -180,7 +198,7 @@ class UNet(nn.Module):
 def zero_outputs(network: nn.Module) -> nn.Module:
     """Set the last layer of each residual branch and of the network to zero: training starts at the identity."""
     for module in network.modules():
-        last = {ResidualBlock: "conv2", Attention: "out", UNet: "head"}.get(type(module))
+        last = {ResidualBlock: "conv2", Attention: "out", Overview: "out", UNet: "head"}.get(type(module))
         if last is not None:
             for parameter in getattr(module, last).parameters():
                 nn.init.zeros_(parameter)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hjbridge.sde.posterior import PosteriorMean
-from hjbridge.sde.process import Process, Time, as_time, broadcast
+from hjbridge.sde.process import Process, Time, as_time, broadcast, check_floating
 from hjbridge.sde.spectrum import spectrum
 
 
@@ -146,6 +146,7 @@ class GaussianMixture:
         if x.ndim != 2 or x.shape[1] != d or self._batch not in (None, len(x)):
             rows = "n" if self._batch is None else self._batch
             raise ValueError(f"x must have shape ({rows}, {d}), got {tuple(x.shape)}")
+        check_floating(x)
         if not math.isfinite(x.detach().sum().item()) and not bool(x.isfinite().all()):
             raise ValueError("x must be finite, got NaN or infinity")
         dtype = torch.promote_types(x.dtype, self._means.dtype)

@@ -45,6 +45,15 @@ def broadcast(coefficient: Tensor, x: Tensor) -> Tensor:
     return coefficient.reshape(-1, *[1] * (x.ndim - 1))
 
 
+def check_floating(x: Tensor, name: str = "x") -> None:
+    """Refuse integers, in whose type an answer would be cut to whole numbers.
+
+    Raises: ValueError if x is not floating.
+    """
+    if not x.is_floating_point():
+        raise ValueError(f"{name} must be floating, got {x.dtype}: pass {name}.double()")
+
+
 class Process(ABC):
     """Gaussian noising x_t = alpha(t) x_0 + sigma(t) z on t in [0, 1]; t = 0 is data, t = 1 is noise.
 
@@ -111,8 +120,10 @@ class Process(ABC):
         t = (low + high) / 2
         value, pull = vjp(self.ratio, t)  # type: ignore[misc]
         slope = pull(torch.ones_like(value))[0]
-        # t* = t - (r(t) - r) / r'(t)
-        return (t - (value - ratio) / slope).clamp(0, 1).to(ratio.dtype)
+        # t* = t - (r(t) - r) / r'(t), but t itself where the ratio has grown beyond all numbers
+        usable = value.isfinite() & slope.isfinite() & (slope > 0)
+        step = torch.where(usable, value - ratio, 0.0) / torch.where(usable, slope, 1.0)
+        return (t - step).clamp(0, 1).to(ratio.dtype)
 
     def check_ratio(self, ratio: Time) -> Tensor:
         """Return ratio as a floating tensor after checking that the process reaches it."""
@@ -130,8 +141,10 @@ class Process(ABC):
         """Noised samples alpha(t) x0 + sigma(t) noise.
 
         Args: x0 and noise of shape (batch, ...); t a number or (batch,). Returns: the shape of x0.
-        Raises: ValueError if the shapes differ, or x0 or noise is not finite.
+        Raises: ValueError if the shapes differ, or x0 or noise is not floating or not finite.
         """
+        check_floating(x0, "x0")
+        check_floating(noise, "noise")
         if noise.shape != x0.shape:
             raise ValueError(f"noise must have the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}")
         if not bool(x0.isfinite().all()):

@@ -136,6 +136,15 @@ def test_it_tells_the_value_from_its_neighbours():
     torch.testing.assert_close(halved, D + constant / 2, rtol=0, atol=1e-12)
     assert constant.min() > 0.2
 
+    # a function of time that is zero at the start is not in D; the increments and the residual have it
+    late = lambda x, t: V(x, t) + 5 * t  # noqa: E731
+    torch.testing.assert_close(path_defect(LQG, late, path), D, rtol=0, atol=1e-12)
+    change = defect_increments(LQG, late, path) - defect_increments(LQG, V, path)
+    torch.testing.assert_close(change[:-1], torch.full((20, 200), 5 / 20, dtype=F64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(change[-1], torch.full((200,), -5.0, dtype=F64), rtol=0, atol=1e-12)
+    found = hjb_residual(LQG, late, x0, 0.3) - hjb_residual(LQG, V, x0, 0.3)
+    torch.testing.assert_close(found, torch.full((200,), 5.0, dtype=F64), rtol=0, atol=1e-9)
+
     # the spread of the value's defect goes with the root of the step, that of another value stays
     (path,) = paths_of(LQG, 200, 160)
     scaled = Solution(LQG, value_function=lambda x, t: 1.1 * V(x, t))

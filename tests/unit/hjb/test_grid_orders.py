@@ -49,6 +49,7 @@ TABLE = [
     ("semi-lagrangian", mean_cosine(0.0), (41, 10), (2, 2), 1),
     ("semi-lagrangian", lqr(bound=9), (41, 10), (2, 2), 1),
     ("cubic", mean_cosine(0.0), (41, 5), (2, 2), 3),
+    ("cubic", lqr(sigma=0.0, bound=4), (41, 5), (2, 2), 2),
     ("cubic", mean_cosine(0.8), (41, 5), (2, 2), 1),
 ]
 
@@ -59,11 +60,18 @@ def test_every_scheme_has_its_order(scheme, case, first, growth, order):
     errors = []
     for level in range(3):
         points, steps = (first[0] - 1) * growth[0] ** level + 1, first[1] * growth[1] ** level
-        found = solve(problem, Grid(points, steps, scheme=scheme, controls=201))
+        found = solve(problem, Grid(points, steps, scheme=scheme, controls=801 if scheme == "cubic" else 201))
         errors.append((found.value(x) - answer(x)).abs().max().item())
     rates = np.log2(np.array(errors[:-1]) / errors[1:]) / math.log2(growth[0])
     assert abs(rates[-1] - order) < 0.25, (errors, rates)
     assert errors[-1] < 0.05
+    assert found.meta["order"] == order
+
+
+def test_a_dispersion_that_is_zero_or_a_function_decides_the_order_of_cubic():
+    still, _ = mean_cosine(0.0)
+    for noise, order in ((unit([0.0]), 3), (unit([0.8]), 1), (lambda x, t: 0.8 + 0 * x, 1)):
+        assert solve(dataclasses.replace(still, dispersion=noise), Grid(21, 4, scheme="cubic")).meta["order"] == order
 
 
 def test_numerical_diffusion_grows_as_the_time_step_shrinks_and_cubics_may_fall_below():

@@ -130,6 +130,13 @@ def test_stopping_pays_the_obstacle():
     assert (len(rewards), len(noises)) == (6, 5)
     assert rewards[:5] == [0.0] * 5
     assert rewards[5] == pytest.approx(40.0 - seen[-1][0])
+    # it takes no step, as in `simulate`: nothing is discounted on the way
+    still = [torch.zeros(1, dtype=torch.float64)] * 5
+    path = replay(
+        PUT, 0.1, tensor([30.0]), noises + still, [torch.zeros(0)] * 11, stop=lambda x, t: (x[:, 0] > 0) & (t > 0.45)
+    )
+    discounted = sum(math.exp(-0.06 * 0.1 * i) * reward for i, reward in enumerate(rewards))
+    assert discounted == pytest.approx(path.cost.item(), rel=1e-12)
     held = episode(PUT.to_gym(0.5, seed=1), lambda o: 0, x0=[30.0])
     path = replay(PUT, 0.5, tensor([30.0]), held[1], held[2])
     gamma = math.exp(-0.06 * 0.5)

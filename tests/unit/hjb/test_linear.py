@@ -111,7 +111,8 @@ def test_stationary_lqr_gives_the_known_numbers():
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"alpha": 0.7, "q": 0.0}, {"alpha": 0.7}, {"beta": 0.0}, {"beta": -2.0}, {"q": -0.02}, {"alpha": 1e3},
+    [{}, {"alpha": 0.7, "q": 0.0}, {"alpha": 0.7}, {"beta": 0.0}, {"beta": -2.0}, {"q": -0.02},
+     {"q": 0.0}, {"q": -0.03024}, {"q": -5.0, "beta": 0.0}, {"alpha": 1e3},
      {"alpha": -1e3}, {"sigma": 0.0, "rho": 0.0}],
 )  # fmt: skip
 def test_stationary_lqr_solves_its_equation_and_is_stable(change):
@@ -161,6 +162,7 @@ def test_lqg_refuses(change, text):
         ({"rho": -0.1}, "sigma and rho must not be negative, got 0.3 and -0.1"),
         ({"rho": 0.0}, "rho must be positive where there is noise, got 0 with sigma 0.3"),
         ({"beta": 0.0, "alpha": 0.05}, "alpha must be below rho/2 = 0.05 where beta is 0, got 0.05: the mode x grows"),
+        ({"q": -0.03025001}, "q must be above .* = -0.03025, got -0.03025001"),
         ({"q": -0.0303}, "q must be above .* = -0.03025, got -0.0303"),
     ],
 )

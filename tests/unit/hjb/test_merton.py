@@ -8,7 +8,7 @@ import torch
 from scipy.integrate import quad
 from scipy.special import roots_hermite
 
-from hjbridge.hjb import hjb_residual, load, simulate
+from hjbridge.hjb import Grid, hjb_residual, load, simulate, solve
 from hjbridge.hjb.problems import merton
 
 MARKET = {"r": 0.03, "mu": 0.08, "sigma": 0.2}
@@ -100,6 +100,31 @@ def test_minimiser_is_the_best_of_the_admissible_controls(slope, bend):
     assert brute - 1e-12 <= ours <= brute + 2e-3 * abs(brute)
     assert abs(u[0, 0].item()) <= 4 + 1e-12
     assert 0 < u[0, 1].item() <= 20 * rate * 1.7 * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [{"gamma": gamma, "rho": 0.1 if gamma < 1 else 0.05} for gamma in (0.5, 1.0, 2.0, 5.0, 10.0)]
+    + [{"gamma": gamma, "T": 1.5} for gamma in (0.5, 1.0, 2.0, 5.0)],
+)  # fmt: skip
+def test_the_default_grid_is_right_over_the_whole_box(case):
+    problem = merton(**MARKET, **case)
+    found, w = solve(problem, Grid()), column(0.2, 0.5, 1.0, 2.0, 5.0)
+    torch.testing.assert_close(found.value(w), problem.exact.value(w), rtol=1e-5, atol=0)
+    torch.testing.assert_close(found.gradient(w), problem.exact.gradient(w), rtol=1e-5, atol=0)
+    gaps = (found.control(w) - problem.exact.control(w)).abs().amax(0).tolist()
+    assert gaps[0] < 2e-5 and (len(gaps) == 1 or gaps[1] < 1e-5)
+
+
+def test_the_default_grid_where_it_is_less_accurate():
+    w = column(1.0)
+    for error, below, problem in (
+        (1.5e-4, 1e-4, merton(**MARKET, gamma=5.0, T=10.0)),
+        (0.1, 0.05, merton(**MARKET, gamma=0.5, rho=0.05)),
+        (0.01, 5e-3, merton(0.03, 0.03, 0.2, 5.0, rho=0.1)),
+    ):
+        gap = abs(solve(problem, Grid()).value(w) / problem.exact.value(w) - 1).item()
+        assert below < gap < error
 
 
 def test_paths_reach_the_value():

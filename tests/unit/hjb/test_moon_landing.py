@@ -215,6 +215,14 @@ def test_errors_name_the_argument(gravity, thrust, message):
         soft_landing(gravity, thrust, 100.0, 0.0)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_start_that_is_not_finite_is_refused(bad):
+    with pytest.raises(ValueError, match=f"height must be finite, got {bad}"):
+        soft_landing(G, U, bad, -10.0)
+    with pytest.raises(ValueError, match=f"velocity must be finite, got {bad}"):
+        soft_landing(G, U, 1000.0, bad)
+
+
 def test_a_start_under_the_ground_is_refused():
     under = states([10.0, 0.0], [-1.0, 0.0])
     for function in (PROBLEM.exact.value, PROBLEM.exact.gradient):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hjbridge.hjb import ControlProblem, PolicyIteration, problems, solve
+from hjbridge.hjb import ControlProblem, Grid, PolicyIteration, problems, solve
+from hjbridge.hjb.discrete import MDP
 from hjbridge.hjb.schemes.howard import discretise, howard, improve
 from hjbridge.hjb.schemes.lattice import lattice_for
 from hjbridge.hjb.schemes.stencil import stencils
@@ -73,6 +74,30 @@ def test_unstable_dynamics_do_not_mislead_it():
     problem = problems.stationary_lqr(1.5, 1.0, 1.0, 0.1, 0.3, 0.1)
     found = solve(problem, PolicyIteration(points=101))
     torch.testing.assert_close(found.value(INNER), problem.exact.value(INNER), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+@pytest.mark.parametrize("method", [Grid(), PolicyIteration()])
+def test_a_weak_control_of_an_unstable_state_falls_back_to_hybrid(alpha, method):
+    """Central does not end at alpha = .5, and ends at a value 10^5 too large at 1; errors are of V = 49.5 and 198."""
+    problem = problems.stationary_lqr(alpha, 0.1, 1.0, 0.1, 0.3, 0.1)
+    found = solve(problem, method)
+    assert (found.meta["scheme"], found.meta["order"]) == ("hybrid", 2)
+    assert {note["scheme"] for note in found.history} == {"upwind", "hybrid"}
+    for name in ("value", "gradient", "control"):
+        ours, exact = getattr(found, name)(INNER), getattr(problem.exact, name)(INNER)
+        torch.testing.assert_close(ours, exact, rtol=0, atol=1e-10)
+    if alpha == 0.5:
+        with pytest.raises(FloatingPointError, match="policy iteration did not end in 200 iterations"):
+            solve(problem, PolicyIteration(scheme="central"))
+
+
+def test_another_root_of_the_equation_is_not_taken():
+    problem = problems.stationary_lqr(0.5, 0.1, 1.0, 0.1, 0.3, 1.0)
+    root = solve(problem, PolicyIteration(scheme="central"))
+    assert root.meta["scheme"] == "central"
+    assert ((root.value(INNER) / problem.exact.value(INNER) - 1).abs() > 0.5).all()
+    assert solve(problem, PolicyIteration()).meta["scheme"] == "hybrid"
 
 
 def test_upwind_is_of_first_order_and_from_above():
@@ -220,10 +245,35 @@ def test_what_it_does_not_cover_is_refused():
         solve(noisy, PolicyIteration(9))
     with pytest.raises(ValueError, match="points must be at least 4 on each of the 1 axes, got 0"):
         solve(problems.stationary_lqr(**LQR), PolicyIteration(0))
-    with pytest.raises(TypeError, match="must be a ControlProblem, got MDP: .* hjbridge.hjb.discrete.policy_iteration"):
-        solve(problems.random_mdp(3, 2, 0.9, 0), PolicyIteration())
     with pytest.raises(FloatingPointError, match="did not end in 2 iterations: the residual is"):
         solve(problems.stationary_lqr(**LQR), PolicyIteration(51, limit=2))
+
+
+def test_a_finite_problem_is_solved_in_the_same_way():
+    """Two states by hand: staying costs 1 or 3; moving costs 4 and leads to the other. At gamma = .5, V = (2, 5)."""
+    stay, move = torch.eye(2, dtype=D), torch.eye(2, dtype=D).flip(0)
+    mdp = MDP(torch.stack([stay, move], 1), unit([1.0, 4.0], [3.0, 4.0]), 0.5)
+    found = solve(mdp, PolicyIteration(), seed=4)
+    torch.testing.assert_close(found.value, unit(2.0, 5.0), rtol=0, atol=1e-14)
+    torch.testing.assert_close(found.policy, unit([1.0, 0.0], [0.0, 1.0]), rtol=0, atol=0)
+    assert (found.meta["method"], found.meta["seed"]) == ("PolicyIteration", 4) and found.meta["seconds"] >= 0
+    drawn = problems.random_mdp(30, 4, 0.95, 0)
+    torch.testing.assert_close(solve(drawn, PolicyIteration()).value, drawn.exact.value, rtol=1e-13, atol=0)
+
+
+def test_what_a_finite_problem_does_not_take_is_refused():
+    mdp = problems.random_mdp(3, 2, 0.9, 0)
+    with pytest.raises(ValueError, match="points must be None for a finite problem, which needs no lattice, got 9"):
+        solve(mdp, PolicyIteration(9))
+    with pytest.raises(ValueError, match="scheme must be None for a finite problem"):
+        solve(mdp, PolicyIteration(scheme="upwind"))
+    with pytest.raises(TypeError, match="method must be PolicyIteration for an MDP, got Grid"):
+        solve(mdp, Grid())
+    with pytest.raises(RuntimeError, match="policy iteration needs more than 1 rounds, got a residual of"):
+        solve(problems.random_mdp(30, 4, 0.95, 0), PolicyIteration(limit=1))
+    chain = problems.linearly_solvable_mdp(unit([0.5, 0.5], [0.0, 1.0]), unit(1.0, 0.0))
+    with pytest.raises(TypeError, match="a ControlProblem or an MDP, got LinearlySolvable: .*discrete.solve_linear"):
+        solve(chain, PolicyIteration())
 
 
 def test_a_policy_that_never_ends_is_named():

@@ -156,7 +156,16 @@ def test_times_keep_their_digits_and_rounding_is_forgiven():
     # 1.99 as float32 lies above 1.99
     assert end.time(X, torch.tensor(1.99).double()).item() == 1.99
     assert end.time(X.float(), 1.99).dtype == torch.float32
-    assert replace(PROBLEM, horizon=None, terminal_cost=None).time(X, 1e9).item() == 1e9
+
+
+def test_without_horizon_any_real_time_is_accepted():
+    endless = replace(PROBLEM, horizon=None, terminal_cost=None)
+    for t in (1e9, -1.0, 0.0):
+        assert endless.time(X, t).item() == t
+    assert endless.time(X, -torch.ones(6)).tolist() == [-1.0] * 6
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"t must be finite, got {bad}"):
+            endless.time(X, bad)
 
 
 @pytest.mark.parametrize(

@@ -96,4 +96,10 @@ def test_bad_input_is_named():
         realised_cost(LQR.exact, torch.zeros(2, 1, dtype=F64), (0,), paths=2, steps=2)
     with pytest.raises(ValueError, match="steps must be positive and even.*got 3"):
         realised_cost(LQR.exact, X0, (0,), paths=2, steps=3)
+    box = solve(LQR, Grid(points=41, steps=20, domain=([-6.0], [6.0])))
+    with pytest.raises(ValueError, match=r"x0 must lie in the solution's domain, \[-6.0\] to \[6.0\], got \[60.0\]"):
+        realised_cost(box, 60 * X0, (0,), paths=2, steps=2)
+    assert math.isfinite(realised_cost(box, 6 * X0, (0,), paths=2, steps=2)[0])
+    with pytest.raises(ValueError, match="x must be finite"):
+        realised_cost(box, math.inf * X0, (0,), paths=2, steps=2)
     assert math.isfinite(realised_cost(LQR.exact, X0, (0,), paths=4, steps=2)[0])

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save, save_file
 
 import hjbridge
-from hjbridge.hjb import ControlProblem, Riccati, Solution, load, solve
+from hjbridge.hjb import ControlProblem, Grid, Riccati, Solution, load, solve
 from hjbridge.hjb.problems import double_well, lqg, merton, stationary_lqr
 
 F64 = torch.float64
@@ -166,6 +166,28 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(ValueError, match="arguments, settings, meta and history must be plain values .*object"):
         odd.save(tmp_path / "odd.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["value", "gradient", "control"])
+def test_a_function_that_load_could_not_rebuild_is_not_saved(tmp_path, name):
+    grid = solve(PLANE, Grid(points=9, steps=4))
+    for solution, method in ((PLANE.exact, "exact"), (replace(PLANE.exact, problem=PLANE), "exact"), (grid, "Grid")):
+        other = replace(solution, **{f"{name}_function": lambda x, t: 0 * x[:, 0]})
+        for changed in (other, replace(other, meta={})):
+            with pytest.raises(ValueError, match=f"^{name}_function must be that of the solution by {method}, which"):
+                changed.save(tmp_path / "changed")
+        noted = replace(solution, meta={**solution.meta, "note": 1})
+        assert load(noted.save(tmp_path / "noted"), PLANE).method == method
+    assert [p.name for p in tmp_path.iterdir()] == ["noted"]
+    # what was made by hand is not the problem's exact solution either
+    with pytest.raises(ValueError, match="^value_function must be that of the solution by exact"):
+        Solution(PLANE, value_function=cubic).save(tmp_path / "own")
+
+
+def test_what_the_functions_were_stays_private():
+    again = replace(LINE.exact, meta={})
+    assert "_made" not in repr(again) and again._made == LINE.exact._made
+    assert replace(again, _made=None, meta=again.meta) == again
 
 
 def test_arguments_must_be_those_that_were_solved(tmp_path):

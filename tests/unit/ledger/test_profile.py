@@ -2,6 +2,7 @@
 
 import random
 
+import matplotlib
 import numpy
 import pytest
 import torch
@@ -38,15 +39,17 @@ def test_a_bad_chapter_is_refused(begin):
 
 
 @pytest.fixture
-def torch_restored():
+def process_restored():
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
+    with matplotlib.rc_context():
+        yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
 
 
-def test_setup_prepares_the_process(repository, torch_restored):
+def test_setup_prepares_the_process(repository, process_restored):
     torch.use_deterministic_algorithms(False)
+    matplotlib.rcdefaults()
     draws = []
     for seed in (7, 7, 8):
         profile = setup(seed, "smoke", chapter=5)
@@ -54,6 +57,7 @@ def test_setup_prepares_the_process(repository, torch_restored):
     assert profile == Profile("smoke")
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
+    assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["axes.spines.top"]) == (13, False)
     assert draws[0] == draws[1]
     assert all(a != b for a, b in zip(draws[1], draws[2], strict=True))
     opened = session.current()

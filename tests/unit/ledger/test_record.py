@@ -215,14 +215,38 @@ def test_a_number_that_could_not_be_written_can_be_recorded_again(begin, monkeyp
     assert record("ch05.a", 1).value == 1
 
 
-def test_a_read_only_folder_is_told(repository, monkeypatch):
-    from hjbridge.ledger.profile import Profile
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_folder_that_takes_no_file_is_told(repository, begin, monkeypatch, code):
+    """The system refuses every new file, as it does to others than root in a read-only folder, or on a full disk."""
+    begin()
+    record("ch05.a", 1)
+    opened, folder, text = os.open, str(files.writing()), os.strerror(code)
 
+    def refuse(path, flags, *args, **options):
+        if flags & os.O_CREAT and str(path).startswith(folder):
+            raise OSError(code, text, str(path))
+        return opened(path, flags, *args, **options)
+
+    def held():
+        return {path: path.read_bytes() for path in files.writing().rglob("*") if path.is_file()}
+
+    before = held()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(LedgerError, match=text):
+            record("ch05.b", 2)
+        session.close_session()
+        with pytest.raises(LedgerError, match=f"cannot write .*: {text}"):
+            begin()
+    assert held() == before
+
+
+def test_a_results_folder_that_is_a_file_is_told(repository, begin, monkeypatch):
     blocked = repository / "blocked"
     blocked.write_text("a file where the folder should be")
     monkeypatch.setenv("HJBRIDGE_RESULTS", str(blocked))
     with pytest.raises(LedgerError, match="cannot write"):
-        session.open_session(Profile("book"), 0, "05", None)
+        begin()
 
 
 def test_results_of_profile_full_join_earlier_ones_with_their_own_run(repository, begin):

@@ -17,6 +17,9 @@ from hjbridge.ledger.kernels import EXECUTING
 OPEN = """from hjbridge.ledger import Profile, record, session
 _ = session.open_session(Profile(profile), seed, 5, ("hjbridge.ledger.files",))"""
 RECORD = 'record("ch05.a", 7 + seed, protocol=profile)'
+OWN_SOCKETS = """from ipykernel.connect import get_connection_info
+assert get_connection_info(unpack=True)["transport"] == "ipc", "a port may be taken by another kernel"
+None"""
 COMMAND = [sys.executable, "-c", "from hjbridge.cli import main; main()", "run", "--record", "--chapter", "05"]
 
 
@@ -54,7 +57,7 @@ def tree(root):
 
 
 def test_a_run_fills_the_stage_and_a_recording_the_record(repository, chapter):
-    path = chapter(RECORD)
+    path = chapter(RECORD, OWN_SOCKETS)
     before = tree(repository)
     folder = runner.run([5], profile="smoke", seed=3)
     assert folder == repository / "_build" / "stage" and tree(repository) == before

@@ -167,6 +167,7 @@ def test_pixels_and_data():
         (lambda d, x: d(x[:, :1], 0.5), "x must have shape (batch, 2), got (4, 1)"),
         (lambda d, x: d(x / 0, 0.5), "x must be finite, got NaN or infinity"),
         (lambda d, x: d(x * math.nan, 0.5), "x must be finite, got NaN or infinity"),
+        (lambda d, x: d(x.long(), 0.5), "x must be floating, got torch.int64"),
         (lambda d, x: d(x, 0.0), "t must have a finite, positive sigma/alpha, got t = [0.0]"),
         (lambda d, x: d(x, 1.3), "t must lie in [0, 1], got 1.3"),
         (lambda d, x: d(x, math.nan), "t must lie in [0, 1], got nan"),
@@ -213,6 +214,8 @@ def test_noise_predictor_views_steps_and_labels(plain):
     denoiser(x, 0.1)
     with pytest.raises(ValueError, match="x must be finite"):
         denoiser(x * math.nan, 0.1)
+    with pytest.raises(ValueError, match="x must be floating, got torch.int64"):
+        denoiser(x.long(), 0.1)
     with pytest.raises(ValueError, match=r"label must be None for a network without classes, got \(4,\) labels"):
         NoisePredictor(network, chain, steps=10)(x, 0.1, label)
 

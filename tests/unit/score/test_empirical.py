@@ -88,6 +88,7 @@ def test_far_from_the_origin_the_weights_keep_their_digits():
         ),
         (lambda d, x: d(x[:, :, :1], 0.5), "x must have shape (batch, 1, 2, 2), got (5, 1, 1, 2)"),
         (lambda d, x: d(x * math.nan, 0.5), "x must be finite, got NaN or infinity"),
+        (lambda d, x: d(x.long(), 0.5), "x must be floating, got torch.int64"),
         (lambda d, x: d(x, 0.0), "t must have a positive sigma, got t = [0.0]"),
         (lambda d, x: d(x, -0.1), "t must lie in [0, 1], got -0.1"),
         (lambda d, x: d(x, torch.full((2,), 0.5)), "t must be a number, a 0-d tensor or one value per sample"),

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 import torchdiffeq
 
 from hjbridge.score import sample, time_grid
-from hjbridge.score.rules import RULES, levels
+from hjbridge.score.rules import RULES, ancestral, levels, sde_dpmpp2m
 from hjbridge.sde.mixture import GaussianMixture
 from hjbridge.sde.processes import DDPM, EDM, VE, VP, Cosine, RectifiedFlow, SubVP
 
@@ -122,6 +123,21 @@ def test_variance_of_stochastic_rules_on_a_gaussian_converges(rule, order):
         errors.append(abs((last**2).sum().item() / (c + EDM().sigma(grid[-1]).item() ** 2) - 1))
     slopes = [math.log2(a / b) for a, b in pairwise(errors)]
     assert slopes[-1] == pytest.approx(order, abs=0.25), (errors, slopes)
+
+
+def test_extrapolation_leads_from_ancestral_to_the_second_order(mixture):
+    """The rule is linear in its share for fixed answers: one step further than the first, d' = d + share (d'_1 - d)."""
+
+    def end(rule):
+        return run(mixture, VP(), rule, LEVELS[:3], generator=torch.Generator().manual_seed(1))
+
+    none, half, whole = (end(partial(sde_dpmpp2m, extrapolation=share)) for share in (0.0, 0.5, 1.0))
+    assert torch.equal(whole, end("sde_dpmpp2m")) and (whole - none).abs().max() > 1e-2
+    torch.testing.assert_close(none, end(ancestral), rtol=0, atol=1e-12)
+    torch.testing.assert_close(half, (none + whole) / 2, rtol=0, atol=1e-12)
+    for share in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match=r"extrapolation must lie in \[0, 1\], got"):
+            end(partial(sde_dpmpp2m, extrapolation=share))
 
 
 def run_with_noise(data, rule, start, grid, source):

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from hjbridge.score import UNet
-from hjbridge.score.unet import Attention, Down, ResidualBlock, Up, sinusoidal, zero_outputs
+from hjbridge.score.embedding import sinusoidal
+from hjbridge.score.unet import Attention, Down, Overview, ResidualBlock, Up, zero_outputs
 
 PATCH = {"channels": 32, "multipliers": (1, 2), "blocks": 2, "attention": (), "patch": 2, "groups": 8}
 
@@ -53,21 +54,24 @@ def test_parameters_of_the_patch_network_block_by_block():
     # attention on every 7x7 block: two on the way down, three on the way up
     attended = PATCH | {"attention": (7,)}
     assert count(size=28, image_channels=1, **attended) == expected + 5 * attention
+    # an overview of 7x7 places with 64 channels through 16 features
+    overview = 2 * 64 + (64 * 49 * 16 + 16) + (128 * 32 + 32) + (16 * 64 * 49 + 64 * 49)
+    assert count(size=28, image_channels=1, overview=16, **PATCH) == expected + overview
 
 
 def test_it_starts_at_zero():
     torch.manual_seed(0)
-    network = UNet(8, 1, 16, (1, 2), 1, (4,), groups=4, classes=3)
+    network = UNet(8, 1, 16, (1, 2), 1, (4,), groups=4, classes=3, overview=6)
     x, level = torch.randn(2, 1, 8, 8), torch.tensor([0.1, 0.9])
     assert network(x, level).abs().max() > 0
     assert zero_outputs(network) is network
     assert network(x, level, torch.tensor([0, 3])).abs().max() == 0
     # every residual branch ends in zeros too: what comes out of it is what went in
-    blocks = [m for m in network.modules() if isinstance(m, ResidualBlock | Attention)]
+    blocks = [m for m in network.modules() if isinstance(m, ResidualBlock | Attention | Overview)]
     for block in blocks:
         last = block.conv2 if isinstance(block, ResidualBlock) else block.out
         assert last.weight.abs().max() == 0 and last.bias.abs().max() == 0
-    assert len(blocks) == 2 + 1 + 3 + 4 + 2 and network.stem.weight.abs().max() > 0
+    assert len(blocks) == 2 + 1 + 3 + 4 + 2 + 1 and network.stem.weight.abs().max() > 0
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(8, torch.float64), (32, torch.float32)])
@@ -123,6 +127,20 @@ def attend(x, weights, name, groups):
     return x + linear(mixed, weights, f"{name}.out").transpose(1, 2).reshape(x.shape)
 
 
+def overview(x, embedding, weights, name, groups):
+    features = linear(group_norm(x, weights, f"{name}.norm", groups).flatten(1), weights, f"{name}.inner")
+    gain = linear(embedding, weights, f"{name}.shift")
+    n = features.shape[1]
+    return x + linear(silu(features * (1 + gain[:, :n]) + gain[:, n:]), weights, f"{name}.out").reshape(x.shape)
+
+
+def test_overview_is_its_formula(x):
+    module = fill(Overview(8, 6, 5, groups=4, rank=3))
+    embedding = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    weights = {f"o.{k}": v for k, v in module.named_parameters()}
+    torch.testing.assert_close(module(x, embedding), overview(x, embedding, weights, "o", 4), rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("scale", [False, True])
 @pytest.mark.parametrize("outer", [8, 12])
 def test_residual_block_is_its_formula(x, outer, scale):
@@ -160,9 +178,10 @@ def test_up_repeats_each_pixel_four_times(x):
     assert module(x).shape == (2, 8, 12, 12)
 
 
-def test_the_whole_network_is_its_drawing(generator):
+@pytest.mark.parametrize("rank", [0, 3])
+def test_the_whole_network_is_its_drawing(generator, rank):
     """Two levels of two blocks with attention on the lower one, written out by hand with the skips."""
-    network = fill(UNet(8, 1, 8, (1, 2), 2, (2,), patch=2, groups=4, classes=3, level_scale=100.0))
+    network = fill(UNet(8, 1, 8, (1, 2), 2, (2,), patch=2, groups=4, classes=3, level_scale=100.0, overview=rank))
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64, generator=generator)
     level, label, weights = (
         torch.tensor([-0.3, 0.4], dtype=torch.float64),
@@ -183,7 +202,8 @@ def test_the_whole_network_is_its_drawing(generator):
     f = attend(block(d, "down.3"), weights, "down.3.1", 4)
     g = attend(block(f, "down.4"), weights, "down.4.1", 4)
     h = residual(g, e, weights, "middle.0", 4)
-    h = residual(attend(h, weights, "middle.1", 4), e, weights, "middle.2", 4)
+    h = attend(h, weights, "middle.1", 4)
+    h = residual(overview(h, e, weights, "overview", 4) if rank else h, e, weights, "middle.2", 4)
     for i, skip in enumerate((g, f, d)):
         h = attend(block(torch.cat([h, skip], 1), f"up.{i}"), weights, f"up.{i}.1", 4)
     h = conv(h.repeat_interleave(2, 2).repeat_interleave(2, 3), weights, "up.3.0.conv", padding=1)
@@ -225,6 +245,7 @@ def test_dropout_acts_in_training_only():
         ({"size": 30}, "size must be a multiple of 8 (patch and levels), got 30"),
         ({"size": 28, "multipliers": (1, 2), "patch": 8}, "size must be a multiple of 16 (patch and levels), got 28"),
         ({"channels": 40}, "groups must divide channels = 40, got 32"),
+        ({"overview": -1}, "overview must not be negative, got -1"),
     ],
 )
 def test_errors_name_what_is_wrong(settings, message):

@@ -24,6 +24,7 @@ from hjbridge.sde import (
 
 X = torch.tensor([[0.5, -1.0], [2.0, 0.3], [0.1, 0.2]], dtype=torch.float64)
 NAN = torch.tensor([[0.5, math.nan], [2.0, 0.3], [0.1, 0.2]], dtype=torch.float64)
+WHOLE = torch.ones(1, 2, dtype=torch.int64)
 EYE = torch.eye(2, dtype=torch.float64)
 MIXTURE = GaussianMixture([0.5, 0.5], [[0.0, 0.0], [1.0, 1.0]], torch.stack([EYE, EYE]))
 DENOISER = MIXTURE.denoiser(EDM())
@@ -108,6 +109,11 @@ CASES = [
     (lambda: mixture(covariances=indefinite(math.nan)), r"covariances\[1\] must be finite"),
     (lambda: mixture(covariances=indefinite(0.5).requires_grad_()), "covariances must not require a gradient"),
     (lambda: MIXTURE.log_prob(NAN), "x must be finite, got NaN"),
+    (lambda: MIXTURE.log_prob(WHOLE), r"x must be floating, got torch.int64: pass x.double\(\)"),
+    (lambda: MIXTURE.score(WHOLE), "x must be floating, got torch.int64"),
+    (lambda: DENOISER(WHOLE, 0.5), "x must be floating, got torch.int64"),
+    (lambda: VP().perturb(WHOLE, 0.5, NAN), "x0 must be floating, got torch.int64"),
+    (lambda: VP().perturb(NAN, 0.5, WHOLE), "noise must be floating, got torch.int64"),
     (lambda: MIXTURE.score(NAN), "x must be finite, got NaN"),
     (lambda: DENOISER(NAN, 0.5), "x must be finite, got NaN"),
     (lambda: DENOISER.score(torch.full((1, 2), math.inf), 0.5), "x must be finite"),

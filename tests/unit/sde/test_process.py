@@ -142,6 +142,12 @@ def test_a_ratio_beyond_the_ends_by_rounding_has_a_time_in_the_unit_interval(pro
         torch.testing.assert_close(t, torch.tensor([0.0, 1.0], dtype=dtype), rtol=0, atol=50 * slack)
 
 
+@pytest.mark.parametrize(("ratio", "time"), [(math.inf, 1.0), (1e17, 1.0), (3.0, 0.75), (0.0, 0.0)])
+def test_time_of_by_bisection_where_the_signal_ends(ratio, time):
+    """sigma/alpha = t / (1 - t) grows beyond all numbers; what Newton's step divides is then not finite."""
+    assert Process.time_of(RectifiedFlow(), ratio).item() == pytest.approx(time, rel=1e-15)
+
+
 @pytest.mark.parametrize(
     ("process", "ratio", "time"),
     [

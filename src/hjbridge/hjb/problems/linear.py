@@ -87,8 +87,9 @@ def stationary_lqr(alpha: Number, beta: Number, q: Number, r: Number, sigma: Num
     State x, control u, without units; V is the least cost among controls under which e^(-rho t) E X^2 goes to zero.
     Paths start from N(0, 1); the box is [-3, 3].
 
-    Args: alpha, beta: drift and gain of the control, 1/time. q, r > 0: costs. sigma >= 0: dispersion. rho: discount
-        rate, positive, or 0 without noise.
+    Args: alpha, beta: drift and gain of the control, 1/time. r > 0: cost of the control. q: cost of the state, above
+        -r (alpha - rho/2)^2/beta^2 (any where beta is 0): it may be 0 or a small reward. sigma >= 0: dispersion. rho:
+        discount rate, positive, or 0 without noise.
     Returns: the problem, with `exact` in closed form.
     Raises: ValueError for numbers out of range, and where no control stabilises the state (names why).
     Source: Fleming and Soner 2006, section IV.5; Anderson and Moore 1990, chapter 3.

@@ -15,7 +15,9 @@ def linearly_solvable_mdp(P: Tensor, q: Tensor) -> LinearlySolvable:
 
         V = q + min_u { KL(u || P) + u V },    solved by z = e^-q P z with z = e^-V.
 
-    States s with P(s, s) = 1 are absorbing: there the problem ends and costs q once.
+    State: an index s in 0 ... S-1, in the order of the rows of P; it and q have no units. Control: the law u(s, .) of
+    the next state, a probability for each index. States s with P(s, s) = 1 are absorbing: there the problem ends and
+    costs q once.
 
     Args: P, passive transition matrix (S, S); q, cost of each state (S,).
     Returns: `LinearlySolvable`. Raises: ValueError if a row of P does not sum to one (names row and sum), an entry is
@@ -27,6 +29,9 @@ def linearly_solvable_mdp(P: Tensor, q: Tensor) -> LinearlySolvable:
 
 def random_mdp(states: int, actions: int, discount: float, seed: int) -> MDP:
     """A random finite problem: rows of P uniform on the simplex, costs uniform on [0, 1]; `exact` by Howard's method.
+
+    State: an index s in 0 ... S-1. Control: an index a in 0 ... A-1, in the order of the second axis of P and c.
+    Neither they nor the costs have units.
 
     Args: states S, actions A >= 1; discount in [0, 1); seed of the draw.
     Returns: `MDP` in float64. Raises: ValueError for fewer than one state or action or another discount.

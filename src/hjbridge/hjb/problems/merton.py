@@ -12,6 +12,8 @@ from torch import Tensor
 from hjbridge.hjb.problem import ControlProblem
 from hjbridge.hjb.solution import Solution
 
+BOX = 0.2, 5.0
+
 
 def merton(
     r: float, mu: float, sigma: float, gamma: float, rho: float | None = None, T: float | None = None
@@ -27,6 +29,12 @@ def merton(
     in proportion to it; an Euler path that loses all of it ends there with the utility of nothing (0 for gamma < 1,
     otherwise -inf). The minimiser seeks the fraction in [-F, F], F = 4 max(1, |pi*|), and consumption in (0, 20 k w]:
     the optimum is inside, and the maximum exists for a candidate V that is not concave, too.
+
+    `Grid()` takes logarithmic axes so long that their ends do not matter. For r = .03, mu = .08, sigma = .2 and wealth
+    in [.2, 5] its value is right to 1e-5 of itself, its fraction to 2e-5 and its consumption to 1e-5 money a year, for
+    ever at a gamma from .5 to 10 (rho = .05; .1 at gamma = .5) and with T = 1.5 at a gamma from .5 to 5. With T = 10
+    the value is right to 2e-4. Errors grow as k goes to 0 (V(1) by 9 % at gamma = .5, rho = .05) and where mu = r,
+    which leaves no noise (by .8 % at gamma = 5, rho = .1).
 
     Args: r, mu, sigma: interest, mean return and volatility of the asset, per year. gamma: relative risk aversion.
         rho: rate of impatience, or T: years until the end; exactly one of them.
@@ -53,7 +61,7 @@ def merton(
     else:
         problem, exact = _lifetime(market, rho)
     arguments = {"r": r, "mu": mu, "sigma": sigma, "gamma": gamma, "rho": rho, "T": T}
-    problem = replace(problem, arguments=arguments)
+    problem = replace(problem, arguments=arguments, grid=_grid(market, rho, T))
     return replace(problem, exact=replace(exact, problem=problem))
 
 
@@ -77,6 +85,10 @@ class _Market:
     def growth(self) -> float:
         """g = r + (mu - r)^2/(2 gamma sigma^2), the certain rate that is worth as much as the market."""
         return self.r + (self.mu - self.r) ** 2 / (2 * self.gamma * self.sigma**2)
+
+    def rate(self, rho: float) -> float:
+        """k = (rho - (1 - gamma) g)/gamma, the best rate of consumption."""
+        return (rho - (1 - self.gamma) * self.growth) / self.gamma
 
     def utility(self, y: Tensor) -> Tensor:
         """U(y), with U(0) its limit and -inf below."""
@@ -106,9 +118,29 @@ class _Market:
             controlled_noise=True,
             inside=lambda x: x[:, 0] > 0,
             initial=_starts,
-            box=(torch.tensor([0.2], dtype=torch.float64), torch.tensor([5.0], dtype=torch.float64)),
+            box=(torch.tensor([BOX[0]], dtype=torch.float64), torch.tensor([BOX[1]], dtype=torch.float64)),
             states=("wealth (money)",), **others,
         )  # fmt: skip
+
+
+def _grid(market: _Market, rho: float | None, T: float | None) -> dict[str, Any]:
+    """What `Grid()` takes: the box, longer by ratios `down` and `up`."""
+    spread = abs(market.fraction) * market.sigma
+    trend = market.r + market.fraction * (market.mu - market.r) - spread**2 / 2
+    if rho is None:
+        assert T is not None
+        # about four standard deviations of log X_T
+        down = up = math.exp(min(2 + 4 * spread * math.sqrt(T) + abs(trend) * T, 30.0))
+        return {"points": 3201, "steps": 200, "domain": ([BOX[0] / down], [BOX[1] * up])}
+    # the influence of the upper end dies out like (w/top)^(m - (1 - gamma)), where m > 0 solves
+    # spread^2 m^2/2 + (trend - k) m - rho = 0; that of the lower end is gone after five or six powers of ten
+    drift = trend - market.rate(rho)
+    root = math.sqrt(drift**2 + 2 * spread**2 * rho)
+    m = 2 * rho / (drift + root) if drift > 0 else (root - drift) / spread**2 if spread > 0 else math.inf
+    fading = m - (1 - market.gamma)
+    up = 10 ** min(max(6 / fading, 2.0), 12.0) if fading > 0 else 1e12
+    down = 1e6 if market.gamma < 1 else 1e5
+    return {"points": 8001, "domain": ([BOX[0] / down], [BOX[1] * up])}
 
 
 def _starts(n: int, generator: torch.Generator | None) -> Tensor:
@@ -153,8 +185,7 @@ def _lifetime(market: _Market, rho: float) -> tuple[ControlProblem, Solution]:
     if not 0 <= rho < math.inf:
         raise ValueError(f"rho must be finite and not negative, got {rho}")
     power, growth = 1 - market.gamma, market.growth
-    # k = (rho - (1 - gamma) g)/gamma
-    rate = (rho - power * growth) / market.gamma
+    rate = market.rate(rho)
     if not rate > 0:
         raise ValueError(
             f"merton is ill-posed: its consumption rate k = {rate:.6g} must be positive; "

@@ -140,9 +140,13 @@ def soft_landing(gravity: float, thrust: float, height: float, velocity: float) 
         ignition at height E/thrust and speed s = sqrt(2 (thrust - gravity) E/thrust), after (velocity + s)/gravity
 
     Args: gravity, thrust: m/s^2. height, velocity (upwards): the start, in m and m/s.
-    Raises: ValueError for a start under the ground and for one from which every control crashes, with the speed of it.
+    Raises: ValueError for a start that is not finite or under the ground and for one from which every control crashes,
+        with the speed of it.
     """
     g, U = _checked(gravity, thrust)
+    for name, given in (("height", height), ("velocity", velocity)):
+        if not math.isfinite(given):
+            raise ValueError(f"{name} must be finite, got {given}")
     h, v = _above_ground(torch.tensor([[height, velocity]], dtype=torch.float64))
     if not bool(_lands(h, v, g, U).all()):
         raise ValueError(_crash(height, velocity, g, U))

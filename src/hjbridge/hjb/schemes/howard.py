@@ -13,6 +13,8 @@ from hjbridge.hjb.problem import ControlProblem
 from hjbridge.hjb.schemes.lattice import Lattice
 from hjbridge.hjb.schemes.stencil import NEVER_ENDS, Scheme, Stencils, stencils
 
+MORE = 20
+
 
 @dataclass(frozen=True)
 class Discretised:
@@ -41,12 +43,15 @@ class Step:
 def discretise(problem: ControlProblem, lattice: Lattice, scheme: Scheme) -> Discretised:
     """The problem on the lattice, with difference matrices.
 
-    Raises: ValueError, naming the first function of the problem that is not finite on the lattice at time 0.
+    Raises: ValueError, naming the first function of the problem that is not finite on the lattice at time 0. A cost of
+        the control may be infinite for some controls, not for all.
     """
     x = lattice.points()
     zero = torch.zeros((), dtype=x.dtype)
     for name, values in (
         ("drift", problem.drift(x, zero)),
+        ("control_matrix", problem.input_matrix(x, zero)),
+        ("dispersion", problem.noise(x, zero, _admissible(problem, x))),
         ("running_cost", None if problem.running_cost is None else problem.running_cost(x, zero)),
         ("exit_cost", None if problem.exit_cost is None else problem.exit_cost(x, zero)),
         ("obstacle", None if problem.obstacle is None else problem.obstacle(x, zero)),
@@ -55,10 +60,36 @@ def discretise(problem: ControlProblem, lattice: Lattice, scheme: Scheme) -> Dis
         if values is not None and not bool(values.isfinite().all()):
             bad = x[~values.reshape(len(x), -1).isfinite().all(1)][0].tolist()
             raise ValueError(f"{name} must be finite on the whole grid, got NaN or infinity at x = {bad}")
+    _check_price(problem, x, zero)
     outside = torch.zeros(len(x), dtype=torch.bool) if problem.inside is None else ~problem.inside(x)
     a = covariance(problem.noise(x, zero, x.new_ones(len(x), problem.controls)))
     mixed = bool((a - torch.diag_embed(a.diagonal(dim1=1, dim2=2))).any())
     return Discretised(problem, scheme, x, outside.numpy(), stencils(lattice, cross=mixed), lattice)
+
+
+def _admissible(problem: ControlProblem, x: Tensor) -> Tensor:
+    """A control (N, m) that the problem allows, as far as its set or bounds tell."""
+    if problem.control_set is not None:
+        return problem.control_set[0].to(x).expand(len(x), -1)
+    u = x.new_ones(len(x), problem.controls)
+    return u if problem.bounds is None else u.clamp(*(end.to(u) for end in problem.bounds))
+
+
+def _check_price(problem: ControlProblem, x: Tensor, t: Tensor) -> None:
+    """Refuse a control_cost, given as a function, that is NaN, or finite for no control that is tried."""
+    if problem.control_cost is None or isinstance(problem.control_cost, Tensor) or problem.controls == 0:
+        return
+    if problem.control_set is not None:
+        tried = [member.to(x).expand(len(x), -1) for member in problem.control_set]
+    else:
+        M = torch.eye(problem.dim, dtype=x.dtype).expand(len(x), -1, -1) * (1 if problem.sense == "min" else -1)
+        tried = [problem.best_control(x, t, torch.full_like(x, slope), M) for slope in (0.0, 1.0, -1.0)]
+    prices = torch.stack([problem.control_cost(x, u, t) for u in tried])
+    real = torch.stack([u.isfinite().all(1) for u in tried])
+    bad = (real & prices.isnan()).any(0) | (real.any(0) & ~(real & prices.isfinite()).any(0))
+    if bool(bad.any()):
+        first = x[bad][0].tolist()
+        raise ValueError(f"control_cost must be finite on the whole grid, got NaN or infinity at x = {first}")
 
 
 def howard(
@@ -78,6 +109,9 @@ def howard(
     matrices are M-matrices, the iterates improve monotonically, and it is Newton's method: quadratic near the end.
     Source: Howard 1960; Bokanowski, Maroso and Zidani 2009.
 
+    It ends when the largest residual is `tolerance` of the largest term; from a policy, also when no residual exceeds a
+    millionth of its own terms, for which up to `MORE` iterations are spent: values may differ by many powers of ten.
+
     Args: t (0-d), at which coefficients are taken; start, a first value (N,), as in a time step, or a first policy
         (N, m), as for an infinite horizon.
     Raises: FloatingPointError if `limit` iterations do not suffice, or a policy has no finite value.
@@ -89,6 +123,7 @@ def howard(
     right = np.broadcast_to(right, (s.size,))
     residuals: list[float] = []
     policy, v = (start, None) if isinstance(start, Tensor) else (None, start)
+    more = MORE
     for _ in range(limit):
         if v is not None:
             policy = improve(grid, t, v, policy)
@@ -107,7 +142,12 @@ def howard(
             residuals.append(float(np.abs(residual).max()))
             size = np.abs(right).max() + np.abs(shift * v).max() + np.abs(cost).max()
             if residuals[-1] <= tolerance * size + 1e-13 * np.abs(slope * v).max():
-                return Step(v, policy, tuple(residuals))
+                # the largest term says nothing about states whose value is a tiny part of the largest
+                terms = np.abs(right) + np.abs(shift * v) + np.abs(cost)
+                rough = np.abs(residual) > 1e-6 * terms + 1e-13 * np.abs(slope * v)
+                if isinstance(start, np.ndarray) or not rough.any() or more == 0:
+                    return Step(v, policy, tuple(residuals))
+                more -= 1
         # (shift - L) v = c + right, and v = exit or stopping cost where the problem ends
         matrix, side = -entries, np.where(fixed, value, cost + right)
         matrix[s.diagonal] += shift
@@ -163,7 +203,7 @@ def improve(grid: Discretised, t: Tensor, v: np.ndarray, policy: Tensor | None) 
             price += a[:, i, i] * (hess[:, i, i] if grid.scheme == "central" else inner[i]) / 2
             for j in range(i):
                 price += a[:, i, j] * hess[:, i, j]
-        price = price + problem.cost(x, t, u).numpy()
+        price = price + _cost(problem, x, t, u)
         table.append(np.where(np.isfinite(price), price if problem.sense == "min" else -price, np.inf))
     best = torch.from_numpy(np.argmin(np.stack(table), 0))
     return torch.stack(candidates)[best, torch.arange(s.size)]
@@ -203,7 +243,13 @@ def _evaluate(grid: Discretised, t: Tensor, u: Tensor) -> tuple[np.ndarray, np.n
     """Entries of the generator under the policy u, and its cost (N,)."""
     problem, x = grid.problem, grid.x
     drift, a = problem.velocity(x, t, u), covariance(problem.noise(x, t, u))
-    return grid.stencils.generator(drift.numpy(), a.numpy(), grid.scheme), problem.cost(x, t, u).numpy()
+    return grid.stencils.generator(drift.numpy(), a.numpy(), grid.scheme), _cost(problem, x, t, u)
+
+
+def _cost(problem: ControlProblem, x: Tensor, t: Tensor, u: Tensor) -> np.ndarray:
+    """l + c (N,), also for a control that is not finite: as a candidate it is passed over."""
+    running = x.new_zeros(len(x)) if problem.running_cost is None else problem.running_cost(x, t)
+    return (running + problem.control_price(x, t, u)).numpy()
 
 
 def covariance(sigma: Tensor) -> Tensor:

@@ -52,7 +52,9 @@ class Stencils:
         hybrid: where a >= |b| h, with h the spacing ahead, so that no off-diagonal entry becomes negative.
         """
         if scheme == "hybrid":
-            return np.abs(b) * np.where(b > 0, self.spacing[0, i], self.spacing[1, i]) <= a
+            # a missing neighbour is infinitely far away: more than 1e308 is as good as 1e300
+            with np.errstate(over="ignore"):
+                return np.abs(b) * np.where(b > 0, self.spacing[0, i], self.spacing[1, i]) <= a
         return np.full(self.size, scheme == "central")
 
     def generator(self, drift: np.ndarray, covariance: np.ndarray, scheme: Scheme) -> np.ndarray:
