@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hjbridge.hjb.problem import check_finite
+
 #: weights w (k,) -> features (n, k) of the action that is best under w, in the state after each transition
 Greedy = Callable[[Tensor], Tensor]
 
@@ -61,7 +63,7 @@ def martingale_loss(values: Tensor, costs: Tensor, discount: float, terminal: Te
     returns = _returns(costs, discount, terminal)
     if values.shape != costs.shape:
         raise ValueError(f"values must have shape {tuple(costs.shape)}, got {tuple(values.shape)}")
-    _check_finite(values=values)
+    check_finite(values=values)
     worth = _worth(costs, discount)
     # M_N - M_j = gamma^j (G_j - V_j)
     return (worth * (returns - values)).square().mean()
@@ -75,7 +77,7 @@ def martingale_fit(features: Tensor, costs: Tensor, discount: float, terminal: T
     returns = _returns(costs, discount, terminal)
     if features.ndim != 3 or features.shape[:2] != costs.shape:
         raise ValueError(f"features must have shape {(*costs.shape, 'k')}, got {tuple(features.shape)}")
-    _check_finite(features=features)
+    check_finite(features=features)
     weighted = (features * _worth(costs, discount).square().unsqueeze(-1)).flatten(0, 1).T
     # sum gamma^2j phi phi' w = sum gamma^2j phi G
     return _solve(weighted @ features.flatten(0, 1), weighted @ returns.flatten())
@@ -145,7 +147,7 @@ def quadratic_gain(w: Tensor, dim: int, controls: int) -> Tensor:
 
     Raises: ValueError if w is not finite, or the action value has no minimum in u (names the eigenvalue).
     """
-    _check_finite(w=w)
+    check_finite(w=w)
     size = dim + controls
     M = w.new_zeros(size, size)
     i, j = torch.triu_indices(size, size)
@@ -174,7 +176,7 @@ def _returns(costs: Tensor, discount: float, terminal: Tensor) -> Tensor:
         shapes = f"{tuple(costs.shape)} and {tuple(terminal.shape)}"
         raise ValueError(f"costs and terminal must have shapes (N, n) and (n,), got {shapes}")
     _check_discount(discount)
-    _check_finite(costs=costs, terminal=terminal)
+    check_finite(costs=costs, terminal=terminal)
     still, returns = terminal, torch.empty_like(costs)
     for j in reversed(range(len(costs))):
         # G_j = c_j + gamma G_j+1
@@ -185,23 +187,14 @@ def _returns(costs: Tensor, discount: float, terminal: Tensor) -> Tensor:
 
 def _first(features: Tensor, start: Tensor | None) -> Tensor:
     w = features.new_zeros(features.shape[1]) if start is None else start
-    _check_finite(start=w)
+    check_finite(start=w)
     return w
 
 
 def _chosen(greedy: Greedy, w: Tensor) -> Tensor:
     chosen = greedy(w)
-    _check_finite(greedy=chosen)
+    check_finite(**{"features of greedy": chosen})
     return chosen
-
-
-def _check_finite(**given: Tensor) -> None:
-    for name, values in given.items():
-        good = values.isfinite()
-        if not bool(good.all()):
-            what = "must return finite features" if name == "greedy" else "must be finite"
-            row = tuple((~good).nonzero()[0].tolist())
-            raise ValueError(f"{name} {what}, got {values[row].item()} at {row}")
 
 
 def _check_discount(discount: float) -> None:
@@ -216,7 +209,7 @@ def _probabilities(
     if features.ndim != 2 or next_features.shape != features.shape or costs.shape != features.shape[:1]:
         shapes = f"{tuple(features.shape)}, {tuple(next_features.shape)} and {tuple(costs.shape)}"
         raise ValueError(f"features, next features and costs must have shapes (n, k), (n, k) and (n,), got {shapes}")
-    _check_finite(features=features, next_features=next_features, costs=costs)
+    check_finite(features=features, next_features=next_features, costs=costs)
     if weights is None:
         return torch.full_like(costs, 1 / len(costs))
     if weights.shape != costs.shape or bool((weights < 0).any()) or not math.isclose(weights.sum().item(), 1.0):

@@ -218,7 +218,7 @@ def test_no_nan_is_returned(value):
     for method in (fitted_q_iteration, lspi):
         for name, given in (
             ("features must be finite", (spoilt(3, 2), lambda w: good, costs, 0.9, 2)),
-            ("greedy must return finite features", (good, lambda w: spoilt(3, 2), costs, 0.9, 2)),
+            ("features of greedy must be finite", (good, lambda w: spoilt(3, 2), costs, 0.9, 2)),
             ("costs must be finite", (good, lambda w: good, spoilt(3), 0.9, 2)),
             ("start must be finite", (good, lambda w: good, costs, 0.9, 2, spoilt(2))),
         ):
