@@ -12,8 +12,10 @@ JOBS ?= 2
 PYTHON ?= python3.11
 # address of PyTorch's wheels for this machine, see https://pytorch.org/get-started/locally/ (empty: pip decides)
 TORCH_INDEX ?=
+# folder whose `_build` takes what is made: another one where the checkout cannot be written
+OUT ?= .
 # site that `make serve` shows
-SITE ?= _build/html
+SITE ?= $(OUT)/_build/html
 
 export PYTHON TORCH_INDEX
 # one thread per process: work is spread over chapters and test files
@@ -25,11 +27,12 @@ READY := .venv/.ready
 BENCH := .venv-bench
 # -W and -n: a warning or a dead reference fails the build; --keep-going: all of them are told at once
 RENDER := $(BIN)/jupyter-book build -q -W -n --keep-going
+BUILD := $(OUT)/_build
 PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
-	@echo "variables: PROFILE=$(PROFILE) (smoke, book, full)  JOBS=$(JOBS)  PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)  SITE=$(SITE)"
+	@echo "variables: PROFILE=$(PROFILE) (smoke, book, full)  JOBS=$(JOBS)  PYTHON=$(PYTHON)  TORCH_INDEX=$(TORCH_INDEX)  OUT=$(OUT)  SITE=$(SITE)"
 
 env: $(READY)  ## make .venv and install what this machine lacks
 
@@ -40,21 +43,21 @@ $(READY): pyproject.toml constraints.txt .ci/system .ci/env
 	@touch $@
 
 book: env  ## execute every chapter afresh, judge the claims, render the site from what was executed
-	$(BIN)/hjbridge run --profile $(PROFILE) --jobs $(JOBS) --stage _build/stage
-	rm -rf _build/book _build/html
-	$(RENDER) --path-output _build/book _build/stage
-	mv _build/book/_build/html _build/html
-	@echo "open $(CURDIR)/_build/html/index.html, or: make serve"
+	$(BIN)/hjbridge run --profile $(PROFILE) --jobs $(JOBS) --stage "$(BUILD)/stage"
+	rm -rf "$(BUILD)/book" "$(BUILD)/html"
+	$(RENDER) --path-output "$(BUILD)/book" "$(BUILD)/stage"
+	mv "$(BUILD)/book/_build/html" "$(BUILD)/html"
+	@echo "open $(abspath $(BUILD))/html/index.html, or: make serve"
 
 # from clean: an incremental build forgets the errors of pages that it skips
 html: env  ## render the committed record
-	rm -rf _build/html _build/.doctrees
-	$(RENDER) .
-	@echo "open $(CURDIR)/_build/html/index.html, or: make serve"
+	rm -rf "$(BUILD)/html" "$(BUILD)/.doctrees"
+	$(RENDER) --path-output "$(OUT)" .
+	@echo "open $(abspath $(BUILD))/html/index.html, or: make serve"
 
 chapter: env  ## execute one chapter afresh in the staging folder: make chapter CH=05
 	$(if $(CH),,$(error CH must name a chapter, as in: make chapter CH=05))
-	$(BIN)/hjbridge run --chapter $(CH) --profile $(PROFILE)
+	$(BIN)/hjbridge run --chapter $(CH) --profile $(PROFILE) --stage "$(BUILD)/stage"
 
 record: env  ## execute one chapter and make the outcome the committed record: make record CH=05
 	$(if $(CH),,$(error CH must name a chapter, as in: make record CH=05))
@@ -90,7 +93,7 @@ test: env lint  ## everything that CI runs: lint, library, record, site in a bro
 	$(BIN)/hjbridge check --again _build/results
 
 serve:  ## show the rendered site on http://127.0.0.1:8000
-	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) 8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory "$(SITE)" 8000
 
 lock: env  ## resolve constraints.txt afresh for Python 3.11 to 3.13
 	bash .ci/lock

@@ -16,13 +16,13 @@ from paired import Outcome, Row, interleaved, ratios
 from torch import Tensor, nn
 
 from hjbridge import data
-from hjbridge.evaluate import JUDGES, draw, proportional_labels
 from hjbridge.metrics import Classifier, classifier, features, frechet_distance
-from hjbridge.recipes import RECIPES
 from hjbridge.score import Denoiser, UNet
 from hjbridge.score.unet import zero_outputs
 from hjbridge.sde import VP
-from hjbridge.train import batch_loss
+from hjbridge.training.evaluate import JUDGES, draw, proportional_labels
+from hjbridge.training.loop import batch_loss
+from hjbridge.training.recipes import RECIPES
 
 RECIPE = dataclasses.replace(RECIPES["mnist"], full=False)  # the subset that the repository holds
 CLASSES, SEEDS, WARMUP = 10, (0, 1, 2), 0.05

@@ -44,26 +44,33 @@ def own(module: ModuleType) -> list[str]:
     return sorted(found, key=lambda name: inspect.getsourcelines(getattr(module, name))[1])
 
 
-def contents(package: ModuleType, only: list[str]) -> list[tuple[ModuleType, list[str]]]:
-    """What a page describes: modules with full names. A package that exports names shows these, by module.
+def public(package: ModuleType, name: str) -> str:
+    """Full name under which users find a name: that of the outermost package that hands it on."""
+    value, parts = getattr(package, name), package.__name__.split(".")
+    for end in range(2, len(parts)):
+        outer = importlib.import_module(".".join(parts[:end]))
+        if name in getattr(outer, "__all__", ()) and getattr(outer, name) is value:
+            return f"{outer.__name__}.{name}"
+    return f"{package.__name__}.{name}"
 
-    A named module of which it exports nothing, and a package that exports none, show what their modules offer.
+
+def contents(package: ModuleType, only: list[str]) -> list[tuple[ModuleType, list[str]]]:
+    """What a page describes, by module, with full names: what the package exports, its sub-packages left out.
+
+    A named module of which it exports nothing, and a package that exports none, show what their modules offer. What is
+    handed on from elsewhere comes last.
     """
-    if exported := getattr(package, "__all__", None):
-        found = []
-        for module in modules(package, only):
-            if names := [name for name in own(module) if name in exported]:
-                found.append((module, [f"{package.__name__}.{name}" for name in names]))
-            elif module.__name__.rpartition(".")[2] in only:
-                found.append((module, [f"{module.__name__}.{name}" for name in own(module)]))
-        return found
-    chosen = [importlib.import_module(f"{package.__name__}.{name}") for name in only]
-    offered = [
-        [name for name in getattr(module, "__all__", own(module)) if documented(module, name)] for module in chosen
-    ]
-    return [
-        (module, [f"{module.__name__}.{name}" for name in names]) for module, names in zip(chosen, offered, strict=True)
-    ]
+    exported, found = getattr(package, "__all__", []), []
+    for module in modules(package, only):
+        if names := [n for n in own(module) if n in exported and getattr(package, n) is getattr(module, n)]:
+            found.append((module, [public(package, name) for name in names]))
+        elif module.__name__.rpartition(".")[2] in only:
+            found.append((module, [f"{module.__name__}.{name}" for name in own(module)]))
+    for name in (name for name in exported if documented(package, name)):
+        module = importlib.import_module(getattr(package, name).__module__)
+        if not module.__name__.startswith(f"{package.__name__}."):
+            found.append((module, [public(package, name)]))
+    return found
 
 
 def helpers(package: ModuleType, only: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ PAGE = "book/results"
 
 
 def findings(env: BuildEnvironment) -> dict[str, list[Finding]]:
-    """What is stale in the record of this build, by chapter (`chapter 05`), result (`ch05.x@full`) or checkpoint."""
+    """What is stale or was edited in the record of this build, by chapter (`chapter 05`), result or checkpoint."""
     root = Path(env.srcdir)
     found: dict[str, list[Finding]] = {}
     for finding in [*check_chapters(root), *check_full(root), *check_checkpoints(root)]:
@@ -55,7 +55,8 @@ class ResultList(RecordDirective):
                 sections[number] += [nodes.paragraph("", run) for run in runs]
                 if found := stale.get(f"chapter {number}"):
                     sections[number] += raw(f"<p>{stale_note(found)}</p>")
-            sections[number] += self.detail(key, entry, stale.get(key if "@" in key else f"chapter {number}", []))
+            odd = stale.get(key, []) + ([] if "@" in key else stale.get(f"chapter {number}", []))
+            sections[number] += self.detail(key, entry, odd)
         return list(sections.values())
 
     def detail(self, key: str, entry: Result, stale: list[Finding]) -> nodes.container:

@@ -12,15 +12,34 @@ from pathlib import Path
 #: checkpoints that this process has read: resolved path -> fingerprint of the file as it was then
 loaded: dict[Path, str] = {}
 
+CLAIMS = Path("data", "claims.yml")
+#: what to do where there is no repository
+CLONE = "go into a clone of https://github.com/hjbridge/hjbridge, or set HJBRIDGE_ROOT to one"
+
+
+def repository() -> Path | None:
+    """The repository: the one that the environment variable HJBRIDGE_ROOT names; else the source tree that this package
+    lies in; else the nearest clone above the working directory, so that a wheel serves a clone's notebooks; else None.
+    """
+    if override := os.environ.get("HJBRIDGE_ROOT"):
+        return Path(override).resolve()
+    source, here = Path(__file__).resolve().parents[2], Path.cwd()
+    if (source / CLAIMS).is_file():
+        return source
+    clones = (folder for folder in (here, *here.parents) if (folder / CLAIMS).is_file())
+    return next((folder for folder in clones if (folder / "pyproject.toml").is_file()), None)
+
 
 def root() -> Path:
-    """The repository's `data/` folder; the environment variable HJBRIDGE_DATA overrides it."""
-    override = os.environ.get("HJBRIDGE_DATA")
-    return Path(override) if override else Path(__file__).resolve().parents[2] / "data"
+    """The repository's `data/` folder. Raises: FileNotFoundError if there is no repository."""
+    folder = repository()
+    if folder is None:
+        raise FileNotFoundError(f"this needs the repository of the book: {CLONE}")
+    return folder / "data"
 
 
 def cache() -> Path:
-    """The folder of the full data sets; the environment variable HJBRIDGE_CACHE overrides the user's cache folder."""
+    """The folder of what is fetched; the environment variable HJBRIDGE_CACHE overrides the user's cache folder."""
     override = os.environ.get("HJBRIDGE_CACHE")
     if override:
         return Path(override)

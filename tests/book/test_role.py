@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
+from hjbridge.ledger import Result, schema
 from hjbridge.ledger.freshness import module_hashes, notebook_hash
 
 EXTENSIONS = Path(__file__).resolve().parents[2] / "book" / "_ext"
@@ -53,16 +54,16 @@ def record(
     profile: str = "book",
 ) -> None:
     """Write a record of chapter 06; `module` and `notebook` are recorded hashes."""
-    results = [{"id": "ch06.params", "value": parameters, "claims": ["C99"]}]
+    results = [Result("ch06.params", parameters, claims=("C99",))]
     if distance is not None:
-        results.append({"id": "ch06.fd_ddpm", "value": distance, "stderr": 0.0123, "n": 500, "seeds": [0, 1, 2]})
-    hashes: dict = {"notebook": notebook, "modules": {}}
-    run = {"profile": profile, "seed": 0, "versions": {"python": "3.11"}, "hashes": hashes}
-    if module:
-        hashes["modules"]["hjbridge.sde.process"] = module
+        results.append(Result("ch06.fd_ddpm", distance, stderr=0.0123, n=500, seeds=(0, 1, 2)))
+    modules = {"hjbridge.sde.process": module} if module else {}
+    run = {"profile": profile, "seed": 0, "versions": {"python": "3.11"}, "cpu": "a processor", "seconds": 1.0}
+    run["hashes"] = {"notebook": notebook, "modules": modules, "checkpoints": {}}
+    entries = {one.id: one.entry() | ({"run": run} if profile == "full" else {}) for one in results}
     path = folder / "data" / "results" / ("full" if profile == "full" else "") / "ch06.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"schema": 1, "chapter": "06", "run": run, "results": results}))
+    path.write_text(schema.dump("06", {"profile": "full"} if profile == "full" else run, entries, {}))
 
 
 @pytest.fixture

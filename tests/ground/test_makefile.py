@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -62,7 +63,7 @@ def test_commands_on_a_page_exist(root, page):
     named = set(re.findall(r"^make ([a-z]+)|`make ([a-z]+)", words, re.M))
     assert {a or b for a, b in named} <= WANTED
     variables = set(re.findall(r"make [a-z]+ ([A-Z_]+)=", words))
-    assert variables <= {"PROFILE", "JOBS", "PYTHON", "TORCH_INDEX", "SITE", "CH", "NAME"}
+    assert variables <= {"PROFILE", "JOBS", "PYTHON", "TORCH_INDEX", "OUT", "SITE", "CH", "NAME"}
 
 
 def test_readme_tells_both_commands_first_and_all_others_after(root):
@@ -100,8 +101,10 @@ def test_a_missing_variable_is_named(root, target):
 
 def test_book_renders_what_was_executed_and_html_what_is_committed(root):
     book, html = recipes(root, "book"), recipes(root, "html")
-    assert book.index("hjbridge run --profile book --jobs 2 --stage _build/stage") < book.index("jupyter-book build")
-    assert re.search(r"jupyter-book build .* _build/stage$", book, re.M)
+    assert book.index('hjbridge run --profile book --jobs 2 --stage "./_build/stage"') < book.index(
+        "jupyter-book build"
+    )
+    assert re.search(r'jupyter-book build .* "\./_build/stage"$', book, re.M)
     assert re.search(r"jupyter-book build .* \.$", html, re.M) and "hjbridge run" not in html
     for words in (book, html):
         assert re.search(r"jupyter-book build -q -W -n --keep-going", words)
@@ -123,11 +126,11 @@ def test_a_server_is_reached_from_this_machine_only(root):
 def test_ci_calls_the_command_of_the_readme(root):
     path = root / ".ci" / "run"
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
-    assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make test"]
+    assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make env", "bash .ci/apart make test"]
     assert path.stat().st_mode & stat.S_IXUSR
 
 
-@pytest.mark.parametrize("name", [".ci/run", ".ci/env", ".ci/system", ".ci/lock", "postBuild"])
+@pytest.mark.parametrize("name", [".ci/run", ".ci/apart", ".ci/env", ".ci/system", ".ci/lock", "postBuild"])
 def test_scripts_are_valid_and_stop_at_the_first_error(root, name):
     assert "set -euo pipefail" in (root / name).read_text()
     assert subprocess.run(["bash", "-n", name], cwd=root, check=False).returncode == 0
@@ -162,3 +165,16 @@ def test_workflows_run_the_commands_of_the_makefile(root, project):
         c for c in project["classifiers"] if ":: 3" in c
     ]
     assert "run: .ci/run" in found["ci"] and "run: .ci/run" in found["release"]
+
+
+def test_ci_runs_apart_from_the_home_and_the_network_of_this_machine(root, apart):
+    """Its script sets what conftest.py sets, and takes away what it has made."""
+    show = "import os, pathlib; print(pathlib.Path.home(), os.environ['HJBRIDGE_CACHE'], 'HJBRIDGE_ROOT' in os.environ)"
+    code = f"{show}; import sitecustomize, socket; socket.create_connection(('192.0.2.1', 80))"
+    env = os.environ | {"HJBRIDGE_ROOT": "elsewhere", "PYTHONPATH": "", "TMPDIR": str(apart)}
+    command = ["bash", ".ci/apart", sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+    home, cache, elsewhere = run.stdout.split()
+    assert home.startswith(str(apart)) and cache == f"{home}/c" and elsewhere == "False"
+    assert run.returncode == 1 and "tests have no network" in run.stderr
+    assert [path.name for path in apart.iterdir()] == ["run"], "its home is gone"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hjbridge.images import Images
+from hjbridge.data.images import Images
 
 
 @pytest.fixture

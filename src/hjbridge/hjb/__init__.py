@@ -1,18 +1,34 @@
-"""Control problems, their HJB equation, and methods that solve it. Imports `hjbridge.sde` and `hjbridge.score` only."""
+"""Control problems, their HJB equation, and methods that solve it. Imports `hjbridge.sde` and `hjbridge.score` only.
+
+Here lies what every method shares: `problem`, `solution`, `derivatives`, `residual`, `simulate`, `defect`, and `gym`,
+the door to gymnasium. The rooms: `problems` to solve, `methods` that solve them, `schemes` that lattices are made of,
+`discrete` for time in steps, and the `certificate` of what came out.
+"""
 
 from hjbridge.hjb import problems
-from hjbridge.hjb.certificate import Certificate
-from hjbridge.hjb.certify import certify
+from hjbridge.hjb.certificate import (
+    Certificate,
+    certify,
+    compare,
+    excess_percent,
+    gain_loss,
+    model_losses,
+    realised_cost,
+)
 from hjbridge.hjb.defect import defect_increments, path_defect
-from hjbridge.hjb.first_exit import FirstExit
-from hjbridge.hjb.grid import Grid
-from hjbridge.hjb.hopf_cole import HopfCole, HopfColeEstimate, hopf_cole_estimate, temperature
-from hjbridge.hjb.path_integral import PathIntegral
-from hjbridge.hjb.policy_iteration import PolicyIteration
+from hjbridge.hjb.methods import (
+    FirstExit,
+    Grid,
+    HopfCole,
+    HopfColeEstimate,
+    PathIntegral,
+    PolicyIteration,
+    Riccati,
+    hopf_cole_estimate,
+    temperature,
+)
 from hjbridge.hjb.problem import ControlProblem, LinearQuadratic
-from hjbridge.hjb.realised import compare, excess_percent, gain_loss, model_losses, realised_cost
 from hjbridge.hjb.residual import SignTest, Terms, hjb_residual, sign_test
-from hjbridge.hjb.riccati import Riccati
 from hjbridge.hjb.simulate import ControlledPath, simulate
 from hjbridge.hjb.solution import Method, Solution, load, solve
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 StateFunction = Callable[[Tensor, Tensor], Tensor]
 Time = float | int | Tensor
 Sense = Literal["min", "max"]
+#: fields that make a problem more than linear-quadratic, whatever its matrices
+CONSTRAINTS = ("bounds", "control_set", "inside", "obstacle", "minimiser")
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, overload, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from hjbridge.hjb import derivatives
-from hjbridge.hjb.discrete import MDP, Tabular
+from hjbridge.hjb.discrete.mdp import MDP, Tabular
 from hjbridge.hjb.problem import ControlProblem, StateFunction, Time
-
-if TYPE_CHECKING:
-    from hjbridge.hjb.policy_iteration import PolicyIteration
 
 
 @dataclass(frozen=True)
@@ -139,6 +136,15 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class FiniteMethod(Protocol):
+    """How a finite problem is solved: a method that has this function, too."""
+
+    def solve_finite(self, problem: MDP) -> Tabular:
+        """Solve the problem."""
+        ...
+
+
 def provenance(method: str, seed: int | None, seconds: float) -> dict[str, Any]:
     """Where a solution comes from: method, seed (None if nothing is random), CPU seconds, and versions by package."""
     return {"method": method, "seed": seed, "seconds": round(seconds, 4), **_versions()}
@@ -158,8 +164,8 @@ def _versions() -> dict[str, str]:
 @overload
 def solve(problem: ControlProblem, method: Method, seed: int = ...) -> Solution: ...
 @overload
-def solve(problem: MDP, method: PolicyIteration, seed: int = ...) -> Tabular: ...
-def solve(problem: ControlProblem | MDP, method: Method, seed: int = 0) -> Solution | Tabular:
+def solve(problem: MDP, method: FiniteMethod, seed: int = ...) -> Tabular: ...
+def solve(problem: ControlProblem | MDP, method: Method | FiniteMethod, seed: int = 0) -> Solution | Tabular:
     """Solve a problem by a method; the solution's `meta` tells method, seed, CPU seconds and versions.
 
     Its `method` is the class that solved it, which is another one where a method hands the problem on. A finite problem
@@ -168,17 +174,16 @@ def solve(problem: ControlProblem | MDP, method: Method, seed: int = 0) -> Solut
     Raises: ValueError if the method does not cover the problem (says which does); TypeError if it is no control problem
         or a finite one that the method cannot take.
     """
-    from hjbridge.hjb.policy_iteration import PolicyIteration
-
     if not isinstance(problem, ControlProblem | MDP):
         raise TypeError(f"problem must be a ControlProblem or an MDP, got {type(problem).__name__}: linearly solvable "
                         "ones are solved by hjbridge.hjb.discrete.solve_linear")  # fmt: skip
     start = time.process_time()
     if isinstance(problem, MDP):
-        if not isinstance(method, PolicyIteration):
+        if not isinstance(method, FiniteMethod):
             raise TypeError(f"method must be PolicyIteration for an MDP, got {type(method).__name__}")
-        table = method.solve(problem, seed)
-        return replace(table, meta=provenance("PolicyIteration", seed, time.process_time() - start))
+        table = method.solve_finite(problem)
+        return replace(table, meta=provenance(type(method).__name__, seed, time.process_time() - start))
+    assert isinstance(method, Method)
     found = method.solve(problem, seed)
     name = type(method).__name__ if found.method == "exact" else found.method
     meta = provenance(name, seed, time.process_time() - start)

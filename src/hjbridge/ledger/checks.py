@@ -1,139 +1,165 @@
-"""Is the record still true? Compares stored hashes with the code of today, in milliseconds and without torch."""
+"""Is the record still true, and is it the one that was written? Told in a second, without torch and without a run."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hjbridge import store
-from hjbridge.ledger import files, freshness
+from hjbridge.ledger import files, freshness, notebook, schema, seals
+from hjbridge.ledger.check_claims import check_claims, check_references
 from hjbridge.ledger.files import LedgerError
-from hjbridge.ledger.notebook import read_notebook
-from hjbridge.ledger.results import all_results, command, load_chapter
+from hjbridge.ledger.findings import Finding, harmed
+from hjbridge.ledger.results import command, parse
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something that is not as it should be. `level` is "error" or "warning"; `mend` is the command that mends it."""
+def fingerprints(root: Path) -> Callable[[str], str | None]:
+    """A function that gives the fingerprint of a committed checkpoint, None where there is none.
 
-    level: str
-    subject: str
-    problem: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.problem}; mend it with `{self.mend}`"
-
-
-def changed(hashes: dict[str, Any], root: Path, fingerprint: Callable[[Path], str] = store.fingerprint) -> list[str]:
-    """What differs from the hashes of a run, or is gone: modules, and checkpoints that the run has loaded.
-
-    Records of runs that did not note their checkpoints are held against their modules alone.
+    That of its seal, where it has one: numbers are then held against the weights that should be there, and harmed
+    weights are told once, not by every number that stands on them.
     """
-    found = freshness.stale_modules(hashes.get("modules", {}))
-    for name, recorded in hashes.get("checkpoints", {}).items():
-        path = root / "data" / "checkpoints" / f"{name}.safetensors"
-        if not path.is_file():
-            found.append(f"checkpoint {name} (gone)")
-        elif fingerprint(path) != recorded:
-            found.append(f"checkpoint {name}")
+    known = seals.sealed(root)
+
+    def of(name: str) -> str | None:
+        path = f"data/checkpoints/{name}.safetensors"
+        if path not in known:
+            known[path] = store.fingerprint(root / path) if (root / path).is_file() else ""
+        return known[path][:16] or None
+
+    return of
+
+
+def changed(hashes: dict[str, Any], fingerprint: Callable[[str], str | None]) -> list[str]:
+    """What differs from the hashes of a run, or is gone: modules, and checkpoints that the run has loaded."""
+    found = freshness.stale_modules(hashes["modules"])
+    for name, recorded in hashes["checkpoints"].items():
+        now = fingerprint(name)
+        if now != recorded:
+            found.append(f"checkpoint {name}" + ("" if now else " (gone)"))
     return found
 
 
 def check_chapters(root: Path | None = None) -> list[Finding]:
-    """Chapters whose record is missing or stale, and records without a chapter."""
+    """Chapters whose record is missing, edited by hand or stale, or whose outputs were; records without a chapter."""
     root = files.root() if root is None else root
-    results, found = root / "data" / "results", []
+    found, broken, fingerprint = list[Finding](), seals.broken(root), fingerprints(root)
     chapters = files.notebooks(root / "notebooks")
-    for chapter, notebook in chapters.items():
-        mend = f"make record CH={chapter}"
-        path = results / f"ch{chapter}.json"
-        if not path.is_file():
-            found.append(Finding("error", f"chapter {chapter}", "has no record", mend))
+    for chapter, path in chapters.items():
+        subject, mend, name = f"chapter {chapter}", f"make record CH={chapter}", f"data/results/ch{chapter}.json"
+        try:
+            book = notebook.read_notebook(path)["cells"]
+        except LedgerError as error:
+            found.append(Finding("error", subject, str(error), seals.restore(f"notebooks/{path.name}")))
             continue
-        load_chapter(path)  # a damaged file is told by name
-        run = json.loads(path.read_text(encoding="utf-8"))["run"]
-        hashes, problems = run.get("hashes", {}), []
-        if run.get("profile") != "book":
-            problems.append(f"was recorded with profile {run.get('profile')}, not book")
-        if hashes.get("notebook") != freshness.notebook_hash(read_notebook(notebook)["cells"]):
+        for cell, missing in notebook.unworded(book).items():
+            problem = f"the picture of {cell} has no {missing}"
+            found.append(Finding("error", subject, problem, seals.restore(f"notebooks/{path.name}")))
+        if not (root / name).is_file():
+            gone = harmed(name, subject, "has lost its record")
+            found.append(gone if name in broken else Finding("error", subject, "has no record", mend))
+            continue
+        if edits := check_edits(root, name, broken):
+            found += edits
+            continue
+        record = schema.read(root / name)
+        run, problems = record["run"], []
+        if run["profile"] != "book":
+            problem = f"was recorded with profile {run['profile']}, not book"
+            found.append(harmed(name, subject, problem) if name in broken else Finding("error", subject, problem, mend))
+            continue
+        if run["hashes"]["notebook"] != freshness.notebook_hash(book):
             problems.append("the code of its notebook has changed")
-        if stale := changed(hashes, root):
+        elif shown := differing(book, record["digests"]["cells"]):
+            problems.append(f"the output of {', '.join(shown)} is not that of the recorded run")
+        if stale := changed(run["hashes"], fingerprint):
             problems.append("changed since it was recorded: " + ", ".join(stale))
-        found += [Finding("error", f"chapter {chapter}", problem, mend) for problem in problems]
-    for path in sorted(results.glob("ch[0-9][0-9].json")):
+        found += [Finding("error", subject, problem, mend) for problem in problems]
+    for path in sorted((root / "data" / "results").glob("ch[0-9][0-9].json")):
         if path.stem[2:] not in chapters:
-            found.append(Finding("error", path.name, "belongs to no notebook", f"git rm data/results/{path.name}"))
+            name = f"data/results/{path.name}"
+            found.append(Finding("error", path.name, "belongs to no notebook", f"git rm {name}", file=name))
+    return found
+
+
+def check_edits(root: Path, name: str, broken: dict[str, str]) -> list[Finding]:
+    """What was done by hand to one file of the record: to its form, to entries by their ids, or to the rest of it."""
+    try:
+        record = schema.read(root / name)
+    except schema.Damaged as damage:
+        return [Finding("error", name, damage.problem, damage.mend, file=name)]
+    end = "@full" if "/full/" in name else ""
+    results = {entry["id"]: parse(entry, record["run"]) for entry in record["results"]}
+    edits = schema.edited(record)
+    found = [
+        harmed(name, id + end, problem, command(id + end, results.get(id), record=True))
+        for id, problem in edits.items()
+    ]
+    own = record["run"]["profile"] == ("full" if end else "book")  # else that is told
+    if not found and own and name in broken:
+        found.append(harmed(name, name, f"{broken[name]}, though its numbers are: its run or its digests were edited"))
+    return found
+
+
+def differing(cells: list[dict[str, Any]], recorded: dict[str, str]) -> list[str]:
+    """Code cells whose outputs are not the recorded ones, as a reader finds them."""
+    now = notebook.output_digests(cells)
+    found, code = [], [cell for cell in cells if cell["cell_type"] == "code"]
+    for k, cell in enumerate(code, 1):
+        if now.get(str(k)) != recorded.get(str(k)):
+            kind = "a picture" if notebook.has_picture(cell) else "text"
+            found.append(f"{cell.get('id')} ({kind}, code cell {k})")
     return found
 
 
 def check_full(root: Path | None = None) -> list[Finding]:
-    """Numbers of profile `full` whose recipe or weights have changed since; they only warn, for they cost hours."""
+    """Numbers of profile `full` that were edited by hand; those whose recipe or weights have changed only warn.
+
+    For they cost hours.
+    """
     root = files.root() if root is None else root
-    found, fingerprint = [], cache(store.fingerprint)  # many numbers stand on one checkpoint
+    found, broken, fingerprint = list[Finding](), seals.broken(root), fingerprints(root)
     for path in sorted((root / "data" / "results" / "full").glob("ch[0-9][0-9].json")):
-        for id, result in load_chapter(path).items():
-            if stale := changed(result.run.get("hashes", {}), root, fingerprint):
-                problem = "changed since it was recorded: " + ", ".join(stale)
-                mend = command(f"{id}@full", result, record=True)
-                found.append(Finding("warning", f"{id}@full", problem, mend))
+        if edits := check_edits(root, f"data/results/full/{path.name}", broken):
+            found += edits
+            continue
+        for entry in schema.read(path)["results"]:
+            if stale := changed(entry["run"]["hashes"], fingerprint):
+                id, problem = f"{entry['id']}@full", "changed since it was recorded: " + ", ".join(stale)
+                mend = command(id, parse(entry, {}), record=True)
+                found.append(Finding("warning", id, problem, mend))
     return found
 
 
 def check_checkpoints(root: Path | None = None) -> list[Finding]:
-    """Checkpoints made by code that has changed since (a warning), or damaged (an error)."""
+    """Checkpoints that are harmed (an error), or made by code that has changed since (a warning)."""
     root = files.root() if root is None else root
-    found = []
+    found, broken = [], seals.broken(root)
     for path in sorted((root / "data" / "checkpoints").glob("*.safetensors")):
-        subject, train = f"checkpoint {path.stem}", f"make train NAME={path.stem}"
+        subject, name = f"checkpoint {path.stem}", f"data/checkpoints/{path.name}"
+        if name in broken:
+            found.append(harmed(name, subject, broken[name]))
+            continue
         try:
             stale = freshness.stale_checkpoint(path)
         except ValueError:
-            restore = f"git checkout -- data/checkpoints/{path.name}"
-            found.append(Finding("error", subject, "is damaged or not one of ours", restore))
+            found.append(Finding("error", subject, "is damaged or not one of ours", seals.restore(name), file=name))
             continue
         if stale:
+            train = f"make train NAME={path.stem}"
             found.append(Finding("warning", subject, "changed since it was made: " + ", ".join(stale), train))
     return found
 
 
-def check_references(root: Path | None = None) -> list[Finding]:
-    """Recorded numbers that lie farther from their reference than their tolerance."""
-    root = files.root() if root is None else root
-    found = []
-    for id, result in all_results(root / "data" / "results").items():
-        if not result.within:
-            problem = f"is {result.value:.10g}, expected {result.reference:.10g} ± {result.tolerance:.3g}"
-            found.append(Finding("error", id, problem, command(id, result, record=True)))
-    return found
-
-
-def check_repeated(folder: Path, root: Path | None = None) -> list[Finding]:
-    """Recorded numbers that a later run of the same chapters, in `folder`, does not repeat.
-
-    A number repeats if it agrees within 0.1 %, within its own tolerance, or within three standard errors; on one
-    machine it is the same to the last digit.
-    """
-    root = files.root() if root is None else root
-    found = []
-    for chapter in files.notebooks(root / "notebooks"):
-        mend = f"make record CH={chapter}"
-        if not (folder / f"ch{chapter}.json").is_file():
-            found.append(Finding("error", f"chapter {chapter}", f"has not been run again ({folder})", "make test"))
-            continue
-        again = load_chapter(folder / f"ch{chapter}.json")
-        for id, result in load_chapter(root / "data" / "results" / f"ch{chapter}.json").items():
-            allowed = max(1e-3 * abs(result.value), result.tolerance or 0.0, 3 * (result.stderr or 0.0))
-            if id not in again:
-                found.append(Finding("error", id, "was not recorded when the chapter was run again", mend))
-            elif not abs(again[id].value - result.value) <= allowed:
-                problem = f"is on record as {result.value:.8g}, a new run gave {again[id].value:.8g}"
-                found.append(Finding("error", id, problem, mend))
-    return found
+def check_seals(root: Path, told: set[str]) -> list[Finding]:
+    """Sealed files that are not as they were, and files without a seal; but those whose harm has been told."""
+    covered, sealed, broken = seals.covered(root), seals.sealed(root), seals.broken(root)
+    if covered and not sealed:
+        return [Finding("error", seals.LIST, "is gone, nothing is sealed", seals.restore(seals.LIST))]
+    found = [harmed(name, name, problem) for name, problem in broken.items() if name not in told]
+    bare = [name for name in covered if name not in sealed and name not in told]
+    return found + [Finding("error", name, "is not sealed", seals.maker(name)) for name in bare]
 
 
 def is_stale(id: str, root: Path | None = None) -> bool:
@@ -142,11 +168,18 @@ def is_stale(id: str, root: Path | None = None) -> bool:
 
 
 def check_all(root: Path | None = None) -> list[Finding]:
-    """Everything that can be checked without running anything.
-
-    Raises: LedgerError for a file of the record that is damaged.
-    """
-    return [*check_chapters(root), *check_references(root), *check_full(root), *check_checkpoints(root)]
+    """Everything that can be checked without running anything; each cause is told once, with what mends it."""
+    root = files.root() if root is None else root
+    try:
+        seals.sealed(root)
+    except LedgerError as error:
+        return [Finding("error", seals.LIST, str(error), seals.restore(seals.LIST))]
+    claims = check_claims(root)
+    subjects = {finding.subject for finding in claims}
+    record = [*check_chapters(root), *check_full(root), *check_checkpoints(root)]
+    found = [one for one in record if not (one.file and one.subject in subjects)]  # edited, and the claims say how
+    found += [*check_references(root), *claims]
+    return found + check_seals(root, {finding.file for finding in found if finding.level == "error"})
 
 
 def demand(findings: list[Finding]) -> None:

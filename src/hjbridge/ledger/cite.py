@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from hjbridge.ledger import files
+from hjbridge.ledger import files, machine
 from hjbridge.ledger.files import LedgerError
 from hjbridge.ledger.results import Result, command, result
+
+REFUSED = "git refuses a folder that belongs to another user"
 
 
 def citation() -> dict[str, Any]:
@@ -36,19 +39,36 @@ def authors(book: dict[str, Any]) -> str:
 
 
 def commit_of(path: Path) -> str:
-    """The commit that last changed a file; `uncommitted` where there is none, or where the file has changed since."""
+    """The commit that last changed a file; `uncommitted` where git says that there is none, or of a later change.
 
-    def git(*words: str) -> str:
-        run = subprocess.run(
-            ["git", *words, "--", str(path)], cwd=path.parent, capture_output=True, text=True, check=False
-        )
-        return run.stdout.strip() if run.returncode == 0 else "?"
-
+    Where git was not asked or gave no answer: the version, and in parentheses why the commit is not known.
+    """
     try:
-        commit = git("log", "-1", "--format=%H")
-        return commit if commit not in ("", "?") and not git("status", "--porcelain") else "uncommitted"
-    except OSError:  # no git
-        return "unknown"
+        logged = git(path.parent, "log", "-1", "--format=%H", "--", str(path))
+        if not logged and Path(git(path.parent, "rev-parse", "--show-toplevel")).resolve() != files.root().resolve():
+            raise LedgerError("this copy is not under git")  # but lies in a repository of something else
+        changed = git(path.parent, "status", "--porcelain", "--", str(path))
+    except LedgerError as error:
+        return f"version {machine.package_version()} (commit not found out: {error})"
+    return "uncommitted" if changed or not logged else logged
+
+
+def git(folder: Path, *words: str) -> str:
+    """What git answers. Raises: LedgerError that says in a few words why it gives no answer."""
+    environment = os.environ | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        run = subprocess.run(["git", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise LedgerError("git is not installed") from error
+    except OSError as error:
+        raise LedgerError(f"git cannot be started, {error.strerror}") from error
+    told = run.stderr.strip()
+    if "does not have any commits yet" in told:
+        return ""
+    if run.returncode != 0:
+        known = {"not a git repository": "this copy is not under git", "dubious ownership": REFUSED}
+        raise LedgerError(next((say for words, say in known.items() if words in told), f"git says {told[:80]!r}"))
+    return run.stdout.strip()
 
 
 def bibtex(id: str | None = None) -> str:
@@ -56,13 +76,14 @@ def bibtex(id: str | None = None) -> str:
     book = citation()
     fields = {
         "author": authors(book), "title": f"{{{book['title']}}}", "version": book.get("version"),
-        "year": str(book.get("date-released", ""))[:4], "url": address(book),
+        "year": year(book), "url": address(book),
     }  # fmt: skip
     key = "hjbridge"
     if id is not None:
-        found = result(id, files.committed())
+        found, id = result(id, files.committed()), id.lower()
+        commit = commit_of(_file(id))
         key = "hjbridge:" + id
-        fields["note"] = f"Result {id} = {found.text()}, commit {commit_of(_file(id))}"
+        fields["note"] = f"Result {id} = {found.text()}, {'commit ' if len(commit) == 40 else ''}{commit}"
         fields["url"] = link(book, id)
     body = "".join(f"  {name:<8}= {{{value}}},\n" for name, value in fields.items() if value)
     return f"@software{{{key},\n{body}}}"
@@ -72,9 +93,11 @@ def plain(id: str | None = None) -> str:
     """One paragraph that names the book, or one of its numbers: value, protocol, commit, address."""
     book = citation()
     people = re.sub("[{}]", "", authors(book)).replace(" and ", "; ")
-    text = f"{people}. {book['title']}. Version {book.get('version', 'unknown')}. {address(book)}"
+    when = f" ({year(book)})" if year(book) else ""
+    text = f"{people}{when}. {book['title']}. Version {book.get('version', 'unknown')}. {address(book)}"
     if id is None:
         return text
+    id = id.lower()
     return f"{describe(result(id, files.committed()), id)}\nAddress: {link(book, id)}\nIn: {text}"
 
 
@@ -91,6 +114,11 @@ def describe(found: Result, id: str) -> str:
         "Commit": commit_of(_file(id)), "Run it": command(id, found),
     }  # fmt: skip
     return "\n".join(f"{name}: {value}" for name, value in facts.items() if value not in (None, ""))
+
+
+def year(book: dict[str, Any]) -> str:
+    """Year in which the book was released; empty where the citation file has none."""
+    return str(book.get("date-released") or "")[:4]
 
 
 def address(book: dict[str, Any]) -> str:

@@ -11,10 +11,11 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import threading
 import warnings
 from typing import Any
+
+from hjbridge.ledger.sockets import socket_folder
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -61,17 +62,17 @@ def main(source: str, target: str, folder: str, parameters: dict[str, Any]) -> i
 
     papermill_engines.register("telling", Telling)
     try:
-        with tempfile.TemporaryDirectory() as sockets:
+        with socket_folder() as sockets:
 
             class OwnSockets(PapermillNotebookClient):
-                """Papermill's client with sockets in a folder: a free port may go to the kernel of another process."""
+                """Papermill's client with files for sockets: a free port may go to the kernel of another process."""
 
                 def create_kernel_manager(self) -> Any:
                     manager = super().create_kernel_manager()
-                    manager.transport, manager.connection_file = "ipc", os.path.join(sockets, "kernel.json")
+                    manager.transport, manager.connection_file = "ipc", os.path.join(str(sockets), "kernel.json")
                     return manager
 
-            if os.name == "posix":
+            if sockets is not None:
                 engines.PapermillNotebookClient = OwnSockets
             execute_notebook(
                 source, target, parameters, engine_name="telling", kernel_name="python3", cwd=folder,

@@ -13,18 +13,25 @@ class LedgerError(RuntimeError):
     """Something in the record is missing, wrong, or cannot be written; the text says what and how to mend it."""
 
 
-def root() -> Path:
-    """The repository, found from this file; the environment variable HJBRIDGE_ROOT overrides it.
+class NoRepository(LedgerError):
+    """There is no clone of the repository, or HJBRIDGE_ROOT names none."""
 
-    Raises: LedgerError if there is no repository, as with a package installed from a wheel.
+
+class NotWritable(LedgerError):
+    """A file or a lock cannot be written: a read-only checkout, a full disk."""
+
+
+def root() -> Path:
+    """The repository, found by `store.repository`.
+
+    Raises: NoRepository if there is none, as with a package installed from a wheel, or if HJBRIDGE_ROOT names another
+        folder.
     """
-    override = os.environ.get("HJBRIDGE_ROOT")
-    folder = Path(override).resolve() if override else Path(__file__).resolve().parents[3]
-    if not (folder / "data" / "claims.yml").is_file():
-        raise LedgerError(
-            f"{folder} is not a copy of the repository (no data/claims.yml): install it with `pip install -e .` from a "
-            "clone, or set HJBRIDGE_ROOT to one"
-        )
+    folder = store.repository()
+    if folder is None:
+        raise NoRepository(f"{Path.cwd()} is not in a copy of the repository (no data/claims.yml): {store.CLONE}")
+    if not (folder / store.CLAIMS).is_file():
+        raise NoRepository(f"{folder} is not a copy of the repository (no data/claims.yml): {store.CLONE}")
     return folder
 
 
@@ -65,12 +72,12 @@ def notebooks(folder: Path | None = None) -> dict[str, Path]:
 def write_atomic(path: Path, text: str) -> None:
     """Write `text` so that `path` holds the old file or the complete new one, whatever happens on the way.
 
-    Raises: LedgerError on a full disk or a folder that cannot be written; the old file is then untouched.
+    Raises: NotWritable on a full disk or a folder that cannot be written; the old file is then untouched.
     """
     try:
         store.write_atomic(path, text.encode("utf-8"))
     except OSError as error:
-        raise LedgerError(error.strerror) from error
+        raise NotWritable(error.strerror) from error
 
 
 class Lock:
@@ -84,14 +91,14 @@ class Lock:
         self.handle: int | None = None
 
     def acquire(self) -> Lock:
-        """Take the lock. Raises: LedgerError that names the process which holds it."""
+        """Take the lock. Raises: LedgerError that names the process which holds it; NotWritable."""
         import fcntl
 
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise LedgerError(f"cannot write {self.path}: {error.strerror}") from error
+            raise NotWritable(f"cannot write {self.path}: {error.strerror}") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

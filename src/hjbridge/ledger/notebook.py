@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 import sys
@@ -182,3 +183,58 @@ def parameters_known(path: Path, wanted: Iterable[str]) -> None:
     known = parameters_of(path)
     if missing := [name for name in wanted if name not in known]:
         raise LedgerError(f"{path.name} has no parameter {', '.join(missing)}; it has {', '.join(known)}")
+
+
+def profile_known(path: Path, profile: str) -> bool:
+    """Whether a chapter has sizes for a profile: `smoke` and `book` always, others if a call of `pick` names them."""
+    if profile in ("smoke", "book"):
+        return True
+    for cell in read_notebook(path)["cells"]:
+        code = text(cell["source"]).splitlines() if cell["cell_type"] == "code" else []
+        try:
+            tree = ast.parse("\n".join(line for line in code if not line.lstrip().startswith(("%", "!"))))
+        except SyntaxError:
+            continue
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        picks = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "pick"]
+        if any(given.arg == profile for call in picks for given in call.keywords):
+            return True
+    return False
+
+
+def output_digests(cells: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Digests of what the code cells show: words, HTML and pictures, by the number of the code cell ("1", "2", ...).
+
+    Cells are counted as a reader sees them in brackets, so that new prose between them changes nothing; captions and
+    alternative texts are prose too.
+    """
+    code = (cell for cell in cells if cell["cell_type"] == "code")
+    shown = {str(k): [_shown(output) for output in cell.get("outputs", [])] for k, cell in enumerate(code, 1)}
+    return {k: hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16] for k, parts in shown.items() if parts}
+
+
+def _shown(output: dict[str, Any]) -> list[Any]:
+    """What one output shows; how its text is split into lines does not count."""
+    told = [output.get(name) for name in ("output_type", "name", "ename", "evalue", "traceback")]
+    words = text(output.get("text", []))
+    data = output.get("data", {})
+    whole = {mime: data[mime] if isinstance(data[mime], dict) else text(data[mime]).rstrip("\n") for mime in data}
+    return [*told, words, sorted(whole.items())]
+
+
+def has_picture(cell: dict[str, Any]) -> bool:
+    """Whether a cell shows a picture."""
+    return any(mime.startswith("image/") for output in cell.get("outputs", []) for mime in output.get("data", {}))
+
+
+def unworded(cells: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Cells with a picture that lacks its alternative text or its caption: id of the cell -> what is missing."""
+    found = {}
+    for cell in cells:
+        own = cell.get("metadata", {}).get("mystnb", {})
+        words = {"alternative text (mystnb: image: alt)": own.get("image", {}).get("alt")}
+        words["caption (mystnb: figure: caption)"] = own.get("figure", {}).get("caption")
+        missing = [name for name, given in words.items() if not str(given or "").strip()]
+        if has_picture(cell) and missing:
+            found[str(cell.get("id"))] = " and no ".join(missing)
+    return found

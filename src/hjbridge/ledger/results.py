@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hjbridge.ledger import files
+from hjbridge.ledger import files, schema
 from hjbridge.ledger.files import LedgerError
+from hjbridge.ledger.schema import ID
 
-ID = re.compile(r"ch(\d\d)\.[a-z][a-z0-9_]*")
 TIMES = "\N{MULTIPLICATION SIGN}"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class UnknownId(LedgerError):
+    """An id that the record, or the list of claims, does not hold; the text suggests the nearest."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,7 +76,7 @@ class Result:
         entry: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.digits is not None:
             entry["digits"] = self.digits
-        return entry | self.extra
+        return entry | ({"extra": self.extra} if self.extra else {})
 
 
 def pretty(value: float, stderr: float | None = None, digits: int | None = None) -> str:
@@ -102,29 +106,18 @@ def scaled(value: float, stderr: float | None, places: int) -> str:
 
 
 def parse(entry: dict[str, Any], run: dict[str, Any]) -> Result:
-    """A result from its stored form."""
-    known = {name: entry[name] for name in Result.__dataclass_fields__ if name in entry}
-    known["claims"] = tuple(known.get("claims") or ())
-    if isinstance(known.get("seeds"), list):
-        known["seeds"] = tuple(known["seeds"])
-    extra = {k: v for k, v in entry.items() if k not in Result.__dataclass_fields__}
-    return Result(**(known | {"run": entry.get("run", run), "extra": {k: v for k, v in extra.items() if k != "run"}}))
+    """A result from its stored form; an entry of profile `full` has a run of its own."""
+    lists = {name: tuple(value) for name, value in entry.items() if isinstance(value, list)}
+    return Result(**({"run": run} | entry | lists))
 
 
 def load_chapter(path: Path) -> dict[str, Result]:
     """All results of one file of the record, by id.
 
-    Raises: LedgerError that names the file if it is damaged or of another schema.
+    Raises: LedgerError that names file, line and field if it does not have the form of a record.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema"] != 1:
-            raise LedgerError(f"{path}: schema must be 1, got {record['schema']!r}")
-        return {entry["id"]: parse(entry, record["run"]) for entry in record["results"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise LedgerError(
-            f"{path} is damaged ({type(error).__name__}: {error}); restore it with `git checkout -- data/results`"
-        ) from error
+    record = schema.read(path)
+    return {entry["id"]: parse(entry, record["run"]) for entry in record["results"]}
 
 
 def chapter_file(folder: Path, chapter: str, profile: str = "book") -> Path:
@@ -150,25 +143,30 @@ def result(id: str, folder: Path | None = None) -> Result:
     """Read one number of the record.
 
     Args:
-        id: `chNN.name`; `chNN.name@full` reads the record of profile `full`.
+        id: `chNN.name`, in capitals or not; `chNN.name@full` reads the record of profile `full`.
         folder: folder of results; None: HJBRIDGE_RESULTS, or the committed record.
-    Raises: LedgerError for a malformed id, a missing file or a missing number; says what is there.
+    Raises: UnknownId for a malformed id or a number that is not there, with the nearest ids and the command that makes
+        it; LedgerError for a damaged file.
     """
-    name, _, profile = id.partition("@")
+    name, _, profile = id.lower().partition("@")
     match = ID.fullmatch(name)
     if not match or profile not in ("", "full"):
-        raise LedgerError(f"result id must look like ch05.prior_kl or ch05.prior_kl@full, got {id!r}")
-    path = chapter_file(files.reading() if folder is None else Path(folder), match[1], profile or "book")
-    hint = f"`{command(id)}` makes the full record" if profile else command(id, record=True)
+        raise UnknownId(f"result id must look like ch05.prior_kl or ch05.prior_kl@full, got {id!r}")
+    folder = files.reading() if folder is None else Path(folder)
+    path = chapter_file(folder, match[1], profile or "book")
+    hint = f"`{command(id.lower())}` makes the full record" if profile else f"`{command(id.lower(), record=True)}`"
     if not path.is_file():
-        raise LedgerError(f"result {id} is not recorded ({path} does not exist): {hint}")
+        raise UnknownId(f"result {id} is not recorded ({path} does not exist): {hint}")
     known = load_chapter(path)
     if name not in known:
-        near = ", ".join(sorted(known)) or "nothing"
-        raise LedgerError(
-            f"result {id} is not recorded in {path}, which holds {near}" + (f": {hint}" if profile else "")
-        )
+        raise UnknownId(f"result {id} is not recorded in {path}{nearest(name, known)}: {hint}")
     return known[name]
+
+
+def nearest(id: str, known: Iterable[str]) -> str:
+    """Which of the known ids may have been meant, for the end of a message; nothing where none is near."""
+    near = difflib.get_close_matches(id, list(known), 3, 0.6)
+    return f"; the nearest: {', '.join(near)}" if near else ""
 
 
 def all_results(folder: Path | None = None) -> dict[str, Result]:

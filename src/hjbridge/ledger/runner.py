@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -10,13 +9,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from hjbridge.ledger import files, freshness, notebook, session, stage
+from hjbridge.ledger import files, freshness, notebook, review, schema, seals, session, stage
 from hjbridge.ledger.claims import load_claims
 from hjbridge.ledger.files import LedgerError, Lock
 from hjbridge.ledger.kernels import EXECUTING, Run, execute_all
-from hjbridge.ledger.profile import Profile, setup
+from hjbridge.ledger.profile import Profile
 from hjbridge.ledger.progress import Progress
-from hjbridge.ledger.results import chapter_file, load_chapter, result
+from hjbridge.ledger.results import chapter_file, command, load_chapter, result
+from hjbridge.ledger.setup import setup
 from hjbridge.ledger.verdicts import Verdict, status, verdicts
 
 
@@ -42,7 +42,8 @@ def run(
         progress: where to tell how far it is.
     Returns: the staging folder, from which the site can be rendered.
     Raises: ValueError for an unknown profile or chapter; LedgerError if a chapter fails (with cell and traceback), if a
-        notebook does not know the parameters, if the stage or a chapter's record is in use, if it cannot be written.
+        notebook does not know the parameters or has no sizes for the profile, if another sealed file is not as it was
+        (with `record`), if the stage or a chapter's record is in use, if it cannot be written.
     """
     Profile(profile)
     if jobs < 1:
@@ -53,18 +54,20 @@ def run(
     books = chosen(chapters)
     for path in books.values():
         notebook.parameters_known(path, ("profile", "seed"))
+    sized(books, profile)
     label = "-".join(books)
     # absolute, since each chapter's process works in a folder of its own
     folder = (folder or root / "_build" / (f"record-{label}" if record else "stage")).resolve()
     progress = progress or Progress()
     with ExitStack() as stack:
-        name = f"{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}.lock"
-        stack.enter_context(Lock(root / "_build" / name, f"staging folder {folder}"))
+        stack.enter_context(stage.claim(folder))
         for chapter in books if record else ():
             stack.enter_context(Lock(root / "_build" / f"chapter-{chapter}.lock", f"the record of chapter {chapter}"))
         if record:
-            with Lock(root / "_build" / "promotion.lock", "the record"):
+            with seals.guard(root):
                 stage.finish_promotion(root)
+                own = [f"data/results/ch{chapter}.json" for chapter in books if profile == "book"]
+                seals.verify(root, own)
         # read after an interrupted recording was finished, for that may have written them
         runs = [Run(chapter, path, path.read_text(encoding="utf-8")) for chapter, path in books.items()]
         stage.prepare(folder, root)
@@ -88,36 +91,60 @@ def chosen(chapters: Iterable[str | int]) -> dict[str, Path]:
     return {name: known[name] for name in dict.fromkeys(wanted)}
 
 
+def sized(books: dict[str, Path], profile: str) -> None:
+    """Demand that chapters have sizes of their own for a profile, lest numbers of `book` go by another name.
+
+    Raises: LedgerError that names each one which has none, and what to do.
+    """
+    told = []
+    for chapter, path in books.items():
+        if notebook.profile_known(path, profile):
+            continue
+        say = f"{path.name} has no sizes for profile {profile}: give `{profile}=` in a call of `pick`, or run book"
+        full = chapter_file(files.committed(), chapter, "full")
+        known = load_chapter(full).items() if profile == "full" and full.is_file() else ()
+        commands = sorted({command(f"{id}@full", entry) for id, entry in known if "command" in entry.extra})
+        told.append(say + (f"; its full numbers come from `{'`, `'.join(commands)}`" if commands else ""))
+    if told:
+        raise LedgerError("\n".join(told))
+
+
 def finish(item: Run, folder: Path, profile: str) -> None:
-    """Normalise an executed notebook into the stage and complete its results with the notebook's hash."""
+    """Normalise an executed notebook into the stage; add hashes of its code and its outputs to its results."""
     book = notebook.normalise(notebook.read_notebook(folder / EXECUTING / item.source.name))
     notebook.write_notebook(folder / "notebooks" / item.source.name, book)
     path = chapter_file(folder / "data" / "results", item.chapter, profile)
-    words = path.read_text(encoding="utf-8") if path.is_file() else ""
+    words = path.read_bytes() if path.is_file() else b""
     earlier = chapter_file(files.committed(), item.chapter, profile)
-    if not words or (profile == "full" and earlier.is_file() and words == earlier.read_text(encoding="utf-8")):
+    if not words or (profile == "full" and earlier.is_file() and words == earlier.read_bytes()):
         item.failed = "it recorded nothing: every chapter calls setup(seed, profile) and record(...)"
         return
-    stored = json.loads(words)
-    if "hashes" in stored["run"]:
-        stored["run"]["hashes"]["notebook"] = freshness.notebook_hash(json.loads(item.before)["cells"])
+    if profile == "full":  # whose numbers come and go one by one, each with a run of its own
+        return
+    stored = schema.read(path)
+    stored["run"]["hashes"]["notebook"] = freshness.notebook_hash(json.loads(item.before)["cells"])
     entries = {entry["id"]: entry for entry in stored["results"]}
-    files.write_atomic(path, session.dump(stored["chapter"], stored["run"], entries))
+    shown = notebook.output_digests(book["cells"])
+    files.write_atomic(path, schema.dump(stored["chapter"], stored["run"], entries, shown))
 
 
 def promote(runs: list[Run], folder: Path, root: Path, profile: str) -> None:
-    """Make the staged chapters the record: results, and for profile `book` notebooks and the page of claims."""
-    staged = {}
+    """Make the staged chapters the record, in one step: results, verdicts, seals, and for `book` the notebooks."""
+    staged, hashes = {}, {}
     for item in runs:
         if item.source.read_text(encoding="utf-8") != item.before:
             raise LedgerError(f"{item.source.name} was edited while it ran; the record is unchanged: run it again")
         path = chapter_file(folder / "data" / "results", item.chapter, profile)
-        staged[path.relative_to(folder).as_posix()] = path.read_text(encoding="utf-8")
+        name = path.relative_to(folder).as_posix()
+        staged[name], hashes[name] = path.read_text(encoding="utf-8"), stage.content_hash(path)
         load_chapter(path)
         if profile == "book":
             name = f"notebooks/{item.source.name}"
             staged[name] = (folder / name).read_text(encoding="utf-8")
-    with Lock(root / "_build" / "promotion.lock", "the record"):
+    with seals.guard(root):
+        stage.finish_promotion(root)
+        staged[seals.LIST] = seals.renewed(root, hashes)
+        staged[review.LIST] = review.renewed(root, folder, [item.chapter for item in runs])
         stage.promote(staged, root)
 
 
@@ -134,13 +161,14 @@ def staged_claims(folder: Path, chapters: Iterable[str] = ()) -> list[Verdict]:
 
 @contextmanager
 def full_record(chapter: str | int, modules: tuple[str, ...]) -> Iterator[Profile]:
-    """Let `record` put numbers of profile `full`, made outside of a notebook, into the committed record.
+    """Let `record` put numbers of profile `full`, made outside of a notebook, into the committed record, and seal them.
 
     Args: chapter: its number. modules: those that decide the numbers; only they can make them stale.
-    Raises: LedgerError if another process records this chapter.
+    Raises: LedgerError if another process records this chapter, or if a sealed file is not as it was.
     """
-    name, before = files.chapter_name(chapter), os.environ.get("HJBRIDGE_RESULTS")
-    with Lock(files.root() / "_build" / f"chapter-{name}.lock", f"the record of chapter {name}"):
+    name, root, before = files.chapter_name(chapter), files.root(), os.environ.get("HJBRIDGE_RESULTS")
+    with Lock(root / "_build" / f"chapter-{name}.lock", f"the record of chapter {name}"):
+        seals.verify(root)
         os.environ["HJBRIDGE_RESULTS"] = str(files.committed())
         try:
             yield setup(0, "full", chapter=name, modules=modules)
@@ -149,3 +177,7 @@ def full_record(chapter: str | int, modules: tuple[str, ...]) -> Iterator[Profil
             os.environ.pop("HJBRIDGE_RESULTS")
             if before is not None:
                 os.environ["HJBRIDGE_RESULTS"] = before
+            if (path := chapter_file(files.committed(), name, "full")).is_file():
+                seals.renew(path, root)
+        with seals.guard(root):
+            files.write_atomic(root / review.LIST, review.renewed(root, root, [name]))

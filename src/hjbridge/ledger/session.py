@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import re
+import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hjbridge import store
-from hjbridge.ledger import files, freshness, machine
+from hjbridge.ledger import files, freshness, machine, schema
 from hjbridge.ledger.files import LedgerError, Lock
 from hjbridge.ledger.profile import Profile
-from hjbridge.ledger.results import ID, Result, chapter_file, load_chapter
-
-CLAIM = re.compile(r"[CR]\d{1,2}")
+from hjbridge.ledger.results import Result, chapter_file, load_chapter
+from hjbridge.ledger.schema import CLAIM, ID
 
 
 @dataclass
@@ -34,15 +34,35 @@ class Session:
     hashes: dict[str, str] = field(default_factory=dict)
     checkpoints: dict[str, str] = field(default_factory=dict)
     lock: Lock | None = None
+    kept: bool = True
 
     def begin(self, chapter: str) -> None:
         """Take the lock of the chapter's file."""
-        folder = files.writing()
+        with self.excused():
+            self.take(chapter, files.writing())
+        self.chapter = chapter
+
+    @contextmanager
+    def excused(self) -> Iterator[None]:
+        """Say once that numbers are not kept, and go on, where the scratch folder cannot be written.
+
+        A notebook that is run alone, in a read-only checkout or far from one, still shows what it finds. A folder that
+        HJBRIDGE_RESULTS names was asked for, and is missed: the error passes.
+        """
+        try:
+            yield
+        except (files.NotWritable, files.NoRepository) as error:
+            if "HJBRIDGE_RESULTS" in os.environ:
+                raise
+            self.kept = False
+            print(f"the numbers of this run are shown and not kept: {error}")
+
+    def take(self, chapter: str, folder: Path) -> None:
+        """Take the lock of the chapter's file in a folder."""
         if self.profile.name not in ("book", "full") and folder.resolve() == files.committed().resolve():
             raise LedgerError(f"the committed record holds profiles book and full, got profile {self.profile.name!r}")
         name = chapter_file(Path(), chapter, self.profile.name).as_posix().replace("/", "-")
         self.lock = Lock(folder / f".{name}.lock", f"the record of chapter {chapter} in {folder}").acquire()
-        self.chapter = chapter
 
     def remember_modules(self) -> None:
         """Hash each imported module once, as early as possible: it may be edited while the notebook runs."""
@@ -52,7 +72,7 @@ class Session:
     def remember_checkpoints(self) -> None:
         """Note the committed checkpoints that the process has loaded, also before the record was opened.
 
-        Those of the folder that HJBRIDGE_DATA names count: other weights than the committed ones are then found out.
+        Those below the folder that HJBRIDGE_ROOT names count: other weights than the committed ones are then found out.
         """
         folder = (store.root() / "checkpoints").resolve()
         for path, fingerprint in store.loaded.items():
@@ -71,11 +91,18 @@ class Session:
             "hashes": {"notebook": None, **hashes},
         }
 
-    def write(self) -> Path:
-        """Write the chapter's file. Records of profile `full` join those of earlier runs, each with its own run."""
+    def write(self) -> None:
+        """Write the chapter's file, unless it cannot be kept.
+
+        Records of profile `full` join those of earlier runs, each with its own run.
+
+        The outputs of the notebook are not known yet; the runner adds their digests.
+        """
+        self.remember_modules()
+        if not self.kept:
+            return
         assert self.chapter is not None
         path = chapter_file(files.writing(), self.chapter, self.profile.name)
-        self.remember_modules()
         self.remember_checkpoints()
         run = self.run()
         entries = {id: r.entry() for id, r in self.results.items()}
@@ -85,14 +112,8 @@ class Session:
                 earlier = {id: r.entry() | {"run": r.run} for id, r in load_chapter(path).items()}
                 entries = earlier | entries
             run = {"profile": "full"}
-        files.write_atomic(path, dump(self.chapter, run, entries))
-        return path
-
-
-def dump(chapter: str, run: dict[str, Any], entries: dict[str, dict[str, Any]]) -> str:
-    """Text of a file of the record: indented, sorted, without NaN."""
-    record = {"schema": 1, "chapter": chapter, "run": run, "results": [entries[id] for id in sorted(entries)]}
-    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        with self.excused():
+            files.write_atomic(path, schema.dump(self.chapter, run, entries, {}))
 
 
 _session: Session | None = None

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from hjbridge.ledger import files
-from hjbridge.ledger.files import LedgerError
+from hjbridge.ledger.files import LedgerError, Lock
 
 #: what the site is made from
 SOURCES = (
@@ -19,29 +19,44 @@ IGNORED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", ".*.tmp", 
 MARK = ".staged-by-hjbridge"
 
 
+def claim(stage: Path) -> Lock:
+    """The lock of a staging folder, which is the mark inside it: nothing is written to the repository.
+
+    Raises: LedgerError, when taken, if another process holds it, if the folder cannot be written, or if it holds
+        something that no earlier run has put there.
+    """
+    if stage.exists() and (not stage.is_dir() or (any(stage.iterdir()) and not (stage / MARK).is_file())):
+        raise LedgerError(f"stage must be a new or empty folder, or one of an earlier run, got {stage}")
+    return Lock(stage / MARK, f"staging folder {stage}")
+
+
 def prepare(stage: Path, root: Path | None = None) -> None:
-    """Fill a staging folder anew.
+    """Fill a staging folder anew; the mark of its run stays.
 
     Raises: LedgerError if the folder holds something that this function has not put there, or cannot be written.
     """
     root = files.root() if root is None else root
-    if stage.exists() and any(stage.iterdir()) and not (stage / MARK).is_file():
-        raise LedgerError(f"stage must be a new or empty folder, or one of an earlier run, got {stage}")
+    mark = claim(stage).path
     try:
-        if stage.exists():
-            shutil.rmtree(stage)
-        stage.mkdir(parents=True)
-        (stage / MARK).touch()
+        stage.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        for old in stage.iterdir():
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            elif old != mark:
+                old.unlink()
         for name in SOURCES:
             source, target = root / name, stage / name
             if source.is_dir():
-                shutil.copytree(source, target, ignore=IGNORED)
+                shutil.copytree(source, target, ignore=IGNORED, copy_function=shutil.copyfile)
             elif source.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
+        for folder in stage.rglob("*/"):  # a read-only repository would make them read-only, too
+            folder.chmod(0o755)
+        (stage / "data" / "results").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LedgerError(f"cannot fill the staging folder {stage}: {error}") from error
-    (stage / "data" / "results").mkdir(parents=True, exist_ok=True)
+        raise LedgerError(f"cannot fill the staging folder {stage} ({error}): name another with --stage") from error
 
 
 def journal(root: Path) -> Path:

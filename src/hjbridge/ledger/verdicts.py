@@ -11,7 +11,7 @@ from hjbridge.ledger import files, rules, session
 from hjbridge.ledger.claims import SLOT, Claim, cited, find_claim, load_claims
 from hjbridge.ledger.files import LedgerError
 from hjbridge.ledger.profile import Profile
-from hjbridge.ledger.results import Result, pretty, result
+from hjbridge.ledger.results import Result, UnknownId, pretty, result
 
 
 class ClaimError(AssertionError):
@@ -118,12 +118,13 @@ def verdict(id: str) -> Verdict:
 def status(claim: Claim, lookup: Callable[[str], Result]) -> Verdict:
     """Verdict of a claim, or its default where its numbers have not been recorded yet.
 
-    Raises: ClaimError if they have been recorded and no rule holds.
+    Args: as in `judge`; the function raises UnknownId for a number that is not there.
+    Raises: ClaimError if they have been recorded and no rule holds; LedgerError for a damaged record.
     """
     try:
         for id in claim.results:
             lookup(id)
-    except LedgerError:
+    except UnknownId:
         return _verdict(claim, claim.default, "Its numbers have not been recorded yet.")
     return judge(claim, lookup)
 

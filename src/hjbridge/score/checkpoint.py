@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from hjbridge.score.denoiser import Denoiser, NoisePredictor
 from hjbridge.score.mlp import ResidualMLP
+from hjbridge.score.release import find, remedy
 from hjbridge.score.unet import UNet, zero_outputs
 from hjbridge.sde.processes import DDPM, VP
-from hjbridge.store import note_checkpoint, root, write_atomic
+from hjbridge.store import note_checkpoint, write_atomic
 
 KEY = "hjbridge"
 
@@ -90,39 +91,20 @@ def read(path: Path, restore: str = "make it again with `hjbridge train`") -> tu
     return tensors, header
 
 
-def recipe_names() -> tuple[str, ...]:
-    """The names under which a checkpoint can be made."""
-    from hjbridge.recipes import RECIPES  # recipes stand on training, and training on this module
-
-    return tuple(RECIPES)
-
-
 def load(name: str | Path, *, device: str | torch.device = "cpu") -> Denoiser | NoisePredictor:
     """A ready denoiser from a committed checkpoint ("digits", "mnist", "fashion-mnist", ...) or from a file.
 
     It computes in the type of its weights, float32, and answers in that of its input;
     `load(name).to(torch.float64)` computes in float64.
 
-    Args: name of a checkpoint in the data folder, or the path of a `.safetensors` file; device of its weights.
+    Args: name of a committed checkpoint, which is fetched where there is no repository, or the path of a `.safetensors`
+        file; device of its weights.
     Returns: the denoiser in evaluation mode, with its header in `.header` (recipe, seed, seconds, hashes).
     Raises: ValueError for an unknown name (lists the known); FileNotFoundError or ValueError for a missing or damaged
-        file (names it, says how to restore it).
+        file (names it, says how to restore it); OSError if one cannot be fetched.
     """
-    path, folder = Path(name), root() / "checkpoints"
-    if path.suffix != ".safetensors":
-        path = folder / f"{name}.safetensors"
-        if not path.is_file() and str(name) not in recipe_names():
-            known = sorted(p.stem for p in folder.glob("*.safetensors") if not p.stem.startswith("classifier-"))
-            raise ValueError(
-                f"name must be one of {', '.join(known) or 'none yet'} or a .safetensors file, got {name!r}"
-            )
-    if path.resolve().parent == folder.resolve():
-        restore = (
-            f"`git checkout -- data/checkpoints/{path.name}` where it is committed, or `hjbridge train {path.stem}`"
-        )
-    else:
-        restore = f"make it again with `hjbridge train NAME --out {path}`"
-    tensors, header = read(path, restore)
+    path = Path(name) if Path(name).suffix == ".safetensors" else find(str(name))
+    tensors, header = read(path, remedy(path))
     try:
         denoiser = build(header["spec"])
         denoiser.load_state_dict({k: v.float() for k, v in tensors.items()})

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hjbridge.hjb import ControlProblem, Solution, certify, simulate
-from hjbridge.hjb.closed_loop import martingale
+from hjbridge.hjb.certificate.closed_loop import martingale
 from hjbridge.hjb.problems import lqg, merton, stationary_lqr
 
 F64 = torch.float64

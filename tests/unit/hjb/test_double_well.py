@@ -52,9 +52,10 @@ def test_equation_holds_in_the_box(problem):
     generator = torch.Generator().manual_seed(0)
     x = 5 * torch.rand(2000, 1, generator=generator, dtype=torch.float64) - 2.5
     t = torch.rand(2000, generator=generator, dtype=torch.float64) ** 2
-    for times, tolerance in ((t, 1e-10), (0.0, 2e-10), (1.0, 2e-10)):
+    # of second derivatives of a polynomial; processors round differently, 7e-11 to 1.4e-10 were seen
+    for times in (t, 0.0, 1.0):
         residual, terms = hjb_residual(problem, problem.exact.value, x, times, terms=True)
-        assert (residual.abs() / terms.scale()).max() < tolerance
+        assert (residual.abs() / terms.scale()).max() < 4e-10
     torch.testing.assert_close(problem.exact.value(x, 1.0), problem.terminal_cost(x), rtol=0, atol=1e-12)
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from hjbridge.hjb.estimate import estimate, extrapolate, relative_error
+from hjbridge.hjb.certificate.estimate import estimate, extrapolate, relative_error
 
 F64 = torch.float64
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hjbridge.hjb import Certificate, Solution, certify
-from hjbridge.hjb.estimate import Estimate
-from hjbridge.hjb.judge import judge
+from hjbridge.hjb.certificate.estimate import Estimate
+from hjbridge.hjb.certificate.judge import judge
 from hjbridge.hjb.problems import lqg, stationary_lqr
 
 F64 = torch.float64

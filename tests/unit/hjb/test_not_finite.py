@@ -8,10 +8,10 @@ import torch
 
 from hjbridge.hjb import problems
 from hjbridge.hjb.discrete import backup, best_response, kl_residual, soft_minimum
-from hjbridge.hjb.heads import noisy_greedy, regret
-from hjbridge.hjb.limit import advantage, advantage_by_difference, held
+from hjbridge.hjb.discrete.greedy_regret import noisy_greedy, regret
+from hjbridge.hjb.discrete.held_control import advantage, advantage_by_difference, held
+from hjbridge.hjb.discrete.spectral import excess_cost, held_action_values, soft_circle
 from hjbridge.hjb.problem import check_finite
-from hjbridge.hjb.spectral import excess_cost, held_action_values, soft_circle
 
 F64 = torch.float64
 MODEL = problems.random_mdp(3, 2, 0.9, 0)

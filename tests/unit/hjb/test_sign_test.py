@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hjbridge.hjb import discrete, problems, sign_test, temporal
-from hjbridge.hjb.experience import gain_error, held_batch, ou_fits, random_regulator
-from hjbridge.hjb.limit import held, rounding_errors, solve_rates
+from hjbridge.hjb import discrete, problems, sign_test
+from hjbridge.hjb.discrete import temporal_difference
+from hjbridge.hjb.discrete.held_control import held, rounding_errors, solve_rates
+from hjbridge.hjb.discrete.transitions import gain_error, held_batch, ou_fits, random_regulator
 
 F64 = torch.float64
 LQR = problems.stationary_lqr(0.5, 1.0, 1.0, 0.5, 0.7, 0.3)
@@ -53,7 +54,7 @@ def test_gain_error_sees_a_wrong_gain():
     batch = random_regulator(3, 100, 0.9, torch.Generator().manual_seed(0))
     assert gain_error(batch, 0.9) < 1e-10
     # linear convergence where Howard's is quadratic
-    sweeps = [gain_error(batch, 0.9, k, temporal.fitted_q_iteration) for k in (10, 300)]
+    sweeps = [gain_error(batch, 0.9, k, temporal_difference.fitted_q_iteration) for k in (10, 300)]
     assert sweeps[1] < 1e-10 < 1e-4 < sweeps[0]
     assert gain_error(batch._replace(gain=1.1 * batch.gain), 0.9) == pytest.approx(1 / 11, rel=1e-6)
     post = problems.stationary_lqr(-0.5, 1.0, 1.0, 0.1, 0.3, 0.1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hjbridge.hjb import problems
-from hjbridge.hjb.spectral import _differentiate, circle_points, held_action_values, soft_circle
+from hjbridge.hjb.discrete.spectral import _differentiate, circle_points, held_action_values, soft_circle
 
 F64 = torch.float64
 CIRCLE = problems.circle()

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from hjbridge.hjb import Solution, hjb_residual, problems, simulate
-from hjbridge.hjb.heads import noisy_greedy, regret
-from hjbridge.hjb.spectral import excess_cost, held_action_values, held_circle, held_errors, soft_circle
+from hjbridge.hjb.discrete import spectral
+from hjbridge.hjb.discrete.greedy_regret import noisy_greedy, regret
+from hjbridge.hjb.discrete.spectral import excess_cost, held_action_values, held_circle, held_errors, soft_circle
 
 F64 = torch.float64
 CIRCLE = problems.circle()
@@ -143,6 +144,13 @@ def test_what_would_be_answered_for_another_problem_is_refused():
             ask(replace(CIRCLE, box=None))
 
 
+def test_a_control_that_is_no_minimum_is_refused(monkeypatch):
+    """Long steps lead there or not as the last digit falls, so the curvature is made negative by hand."""
+    monkeypatch.setattr(spectral, "_moved", lambda problem, n, *rest: -torch.eye(n, dtype=F64))
+    with pytest.raises(RuntimeError, match="control must be a minimum, got the curvature -.*: shorten dt"):
+        spectral._improve(CIRCLE, torch.full((5,), 100.0, dtype=F64), torch.zeros(5, dtype=F64), torch.zeros(5), 1.0)
+
+
 def test_bad_arguments():
     with pytest.raises(
         ValueError, match="problem must be discounted, on a circle and without horizon, got stationary_lqr"
@@ -155,8 +163,6 @@ def test_bad_arguments():
     even = torch.full((64, 41), 1 / 41, dtype=F64)
     with pytest.raises(ValueError, match="points must be odd and at least 3, got 64"):
         excess_cost(CIRCLE, ACTIONS, even)
-    with pytest.raises(RuntimeError, match="control must be a minimum, got the curvature"):
-        held_circle(CIRCLE, 1.0)
     with pytest.raises(RuntimeError, match="more than 1 rounds"):
         held_circle(CIRCLE, 0.1, rounds=1)
     with pytest.raises(ValueError, match="noise must be positive and finite, got 0"):

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from hjbridge.ledger import LedgerError, cite, record
+from hjbridge.ledger import LedgerError, cite, machine, record
 
 CFF = """\
 cff-version: 1.2.0
@@ -18,6 +18,8 @@ authors:
     given-names: Jane
 repository-code: https://example.org/book
 """
+
+UNASKED = f"version {machine.package_version()} (commit not found out: "
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def git(folder, *words):
 
 
 def test_the_book(book):
-    assert cite.plain() == "some contributors; Doe, Jane. A book. Version 0.1.0. https://example.org/book"
+    assert cite.plain() == "some contributors; Doe, Jane (2026). A book. Version 0.1.0. https://example.org/book"
     assert cite.bibtex() == (
         "@software{hjbridge,\n  author  = {{some contributors} and Doe, Jane},\n  title   = {{A book}},\n"
         "  version = {0.1.0},\n  year    = {2026},\n  url     = {https://example.org/book},\n}"
@@ -47,11 +49,12 @@ def test_a_number_outside_git(book, monkeypatch):
     text = cite.plain("ch05.a")
     facts = [
         "Result: ch05.a = 3.12 ± 0.04 nats", "Value: 3.1234", "Samples: 100", "Seeds: 0, 1, 2", "Protocol: mean of 3",
-        "Claims: C31", "Profile: book", "Commit: uncommitted", "Run it: make chapter CH=05",
+        "Claims: C31", "Profile: book", f"Commit: {UNASKED}this copy is not under git)", "Run it: make chapter CH=05",
         "Address: https://example.org/book/blob/main/data/results/ch05.json#ch05.a",
     ]  # fmt: skip
     assert set(facts) <= set(text.splitlines())
-    assert "note    = {Result ch05.a = 3.12 ± 0.04 nats, commit uncommitted}" in cite.bibtex("ch05.a")
+    assert f"note    = {{Result ch05.a = 3.12 ± 0.04 nats, {UNASKED}this copy is" in cite.bibtex("CH05.A")
+    assert cite.plain("CH05.A") == text
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,54 @@ def test_a_committed_number_names_its_commit(book):
     path = book / "data" / "results" / "ch05.json"
     path.write_text(path.read_text() + "\n")
     assert "Commit: uncommitted" in cite.plain("ch05.a")
+    assert "nats, uncommitted}" in cite.bibtex("ch05.a")
+
+
+def test_a_number_that_git_has_not_seen_is_uncommitted(book):
+    git(book, "init", "-q")
+    assert "Commit: uncommitted" in cite.plain("ch05.a")
+    git(book, "add", "CITATION.cff")
+    git(book, "commit", "-q", "-m", "x")
+    assert "Commit: uncommitted" in cite.plain("ch05.a")
+
+
+def test_a_copy_that_lies_in_the_repository_of_something_else_is_not_under_git(book):
+    git(book.parent, "init", "-q")
+    (book.parent / "notes").touch()
+    git(book.parent, "add", "notes")
+    git(book.parent, "commit", "-q", "-m", "x")
+    assert f"Commit: {UNASKED}this copy is not under git)" in cite.plain("ch05.a")
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        (None, "git is not installed"),
+        ("exit 0", None),
+        ("echo 'fatal: not a git repository' >&2; exit 128", "this copy is not under git"),
+        ("echo \"fatal: detected dubious ownership in repository at '/x'\" >&2; exit 128", cite.REFUSED),
+        ("echo 'fatal: bad object' >&2; exit 128", "git says 'fatal: bad object'"),
+    ],
+)
+def test_what_git_could_not_say_is_told(book, tmp_path, monkeypatch, program, told):
+    """Without git on the path, or with one that refuses."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    if program is not None:
+        (folder / "git").write_text(f"#!/bin/sh\n{program}\n")
+        (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    expected = told or "this copy is not under git"
+    assert f"Commit: {UNASKED}{expected})" in cite.plain("ch05.a").splitlines()
+    assert "uncommitted" not in cite.bibtex("ch05.a")
+
+
+def test_a_git_that_cannot_be_started_is_told(book, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    assert f"Commit: {UNASKED}git cannot be started, Permission denied)" in cite.plain("ch05.a")
 
 
 def test_what_is_missing_is_told(repository):
@@ -83,3 +134,5 @@ def test_what_is_missing_is_told(repository):
     (repository / "CITATION.cff").write_text(CFF)
     with pytest.raises(LedgerError, match=r"ch05.a is not recorded"):
         cite.bibtex("ch05.a")
+    (repository / "CITATION.cff").write_text(CFF.replace("date-released: 2026-11-30\n", ""))
+    assert cite.plain().startswith("some contributors; Doe, Jane. A book.") and "year" not in cite.bibtex()

@@ -10,6 +10,7 @@ from bs4 import BeautifulSoup
 
 from hjbridge.ledger import ClaimError, LedgerError, Result, files, record, rules, verdict, verdict_table
 from hjbridge.ledger.claims import SLOT, VERDICTS, cited, find_claim, load_claims
+from hjbridge.ledger.results import UnknownId
 from hjbridge.ledger.verdicts import Verdict, VerdictTable, fill, judge, shown, status
 
 #: numbers that bear out every rule, from the closed forms or well inside the bounds
@@ -119,8 +120,13 @@ def test_a_missing_number_is_an_error_in_a_run_and_open_on_the_page(repository, 
         verdict("C31")
 
     def absent(id):
-        raise LedgerError(f"{id} is not recorded")
+        raise UnknownId(f"{id} is not recorded")
 
+    def damaged(id):
+        raise LedgerError("ch05.json is damaged")
+
+    with pytest.raises(LedgerError, match="is damaged"):
+        status(find_claim("C31"), damaged)
     assert status(find_claim("C31"), absent).verdict == "open"
     assert status(find_claim("C26"), absent).verdict == "reproduced"
 
@@ -149,8 +155,11 @@ def test_all_failures_of_a_chapter_are_told(begin):
 
 
 def test_unknown_claims_and_chapters_are_told(repository):
-    with pytest.raises(LedgerError, match=r"claim must be one of .*C26, C27, .*, got 'C99'"):
-        verdict("C99")
+    with pytest.raises(
+        UnknownId, match=r"claim C266 is unknown; the nearest: C26(, \w+)*; `hjbridge claims` lists all"
+    ):
+        verdict("C266")
+    assert find_claim("c26").id == "C26"
     with pytest.raises(LedgerError, match=r"chapter must be one that data/claims.yml knows, got '77'"):
         verdict_table("77")
 
@@ -190,7 +199,7 @@ def test_a_wrong_entry_is_named(repository, change, message):
         load_claims()
 
 
-@pytest.mark.parametrize("text", ["claims: [", "", "other: 1"])
+@pytest.mark.parametrize("text", ["claims: [", "", "other: 1", "claims: 1", "claims: [1]"])
 def test_a_damaged_list_is_named(repository, text):
     (repository / "data" / "claims.yml").write_text(text)
     with pytest.raises(LedgerError, match=r"(?s)claims.yml cannot be read .*git checkout -- data/claims.yml"):

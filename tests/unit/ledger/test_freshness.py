@@ -97,6 +97,17 @@ def test_fields_of_newer_pythons_are_left_out():
     assert freshness.canonical(node) == "(Newer name='f')"
 
 
+def test_parts_of_an_f_string_are_joined_however_a_version_splits_them():
+    """Python 3.11 joins neighbours itself; 3.12 does not always."""
+    ast = freshness.ast
+    name = ast.FormattedValue(ast.Name("x"), -1)
+    one = freshness.joined([ast.Constant("a"), ast.Constant("b"), name, ast.Constant(""), ast.Constant("c")])
+    two = freshness.joined([ast.Constant("ab"), name, ast.Constant("c")])
+    assert [freshness.canonical(node) for node in one] == [freshness.canonical(node) for node in two]
+    assert freshness.canonical(one[0]) == "str:'ab'"
+    assert len(freshness.joined([ast.Constant(""), ast.Constant("c")])) == 2, "where no value stands, all is code"
+
+
 def cells(*sources, kind="code", tags=()):
     return [{"cell_type": kind, "source": source, "metadata": {"tags": list(tags)}} for source in sources]
 

@@ -8,7 +8,16 @@ import tempfile
 import pytest
 
 from hjbridge.ledger import LedgerError, files
-from hjbridge.ledger.notebook import normalise, normalise_file, parameters_known, parameters_of, plain
+from hjbridge.ledger.notebook import (
+    normalise,
+    normalise_file,
+    output_digests,
+    parameters_known,
+    parameters_of,
+    plain,
+    profile_known,
+    unworded,
+)
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 OUTPUTS = [
@@ -91,6 +100,10 @@ def test_the_fixed_form_is_a_valid_notebook():
     import nbformat
 
     nbformat.validate(normalise(RAW))
+    assert (normalise(RAW)["nbformat"], normalise(RAW)["nbformat_minor"]) == (
+        4,
+        5,
+    )  # 4.5 is the first with ids of cells
 
 
 @pytest.mark.parametrize(
@@ -147,3 +160,69 @@ def test_one_parameters_cell_is_wanted(tmp_path, sources):
 def test_a_parameters_cell_holds_literals_only(tmp_path, source):
     with pytest.raises(LedgerError, match="may hold `name = literal` lines only"):
         parameters_of(written(tmp_path, source))
+
+
+def shown(*outputs, **cell):
+    return {"cell_type": "code", "source": "", "outputs": list(outputs)} | cell
+
+
+STREAM = {"output_type": "stream", "name": "stdout", "text": ["a\n", "b"]}
+FIGURE = {"output_type": "display_data", "data": {"image/png": "iVBO", "text/plain": ["<Figure>"]}, "metadata": {}}
+FAILED = {"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": ["a", "b"]}
+
+
+def test_digests_follow_what_is_shown_and_not_how_it_is_stored():
+    prose = {"cell_type": "markdown", "source": "words"}
+    base = output_digests([shown(STREAM), shown(), shown(FIGURE)])
+    assert list(base) == ["1", "3"], "cells that show nothing have none"
+    moved = [prose, shown(STREAM | {"text": "a\nb"}, metadata={"tags": ["x"]}), shown(source="x"), prose]
+    picture = FIGURE | {"data": {"text/plain": "<Figure>", "image/png": "iVBO\n"}, "metadata": {"width": 3}}
+    assert output_digests([*moved, shown(picture, execution_count=7)]) == base
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (STREAM, STREAM | {"text": "a\nc"}),
+        (STREAM, STREAM | {"name": "stderr"}),
+        (FIGURE, FIGURE | {"data": FIGURE["data"] | {"image/png": "iVBP"}}),
+        (FIGURE, FIGURE | {"data": {"image/png": "iVBO"}}),
+        (FIGURE, FIGURE | {"output_type": "execute_result"}),
+        (FIGURE, FIGURE | {"data": FIGURE["data"] | {"application/json": {"a": 1}}}),
+        (FAILED, FAILED | {"ename": "KeyError"}),
+        (FAILED, FAILED | {"evalue": "yes"}),
+        (FAILED, FAILED | {"traceback": ["a"]}),
+    ],
+)
+def test_digests_tell_outputs_apart(one, other):
+    assert output_digests([shown(one)]) != output_digests([shown(other)])
+
+
+def test_a_picture_without_words_is_named():
+    words = {"mystnb": {"image": {"alt": "A curve"}, "figure": {"caption": "It falls."}}}
+    cells = [
+        shown(FIGURE, id="good", metadata=words), shown(FIGURE, id="none"), shown(STREAM, id="text"),
+        shown(FIGURE, id="alt", metadata={"mystnb": words["mystnb"] | {"figure": {"name": "fig"}}}),
+    ]  # fmt: skip
+    alt, caption = "alternative text (mystnb: image: alt)", "caption (mystnb: figure: caption)"
+    assert unworded(cells) == {"none": f"{alt} and no {caption}", "alt": caption}
+
+
+@pytest.mark.parametrize(
+    ("source", "known"),
+    [
+        ("n = run.pick(smoke=1, book=2)", ()),
+        ("n = run.pick(smoke=1, book=2, full=3)", ("full",)),
+        ("%time\nf(run.pick(smoke=1, book=2, paper=3), run.pick(book=2, smoke=1, full=3))", ("full", "paper")),
+        ("full = g(full=3)\n'run.pick(full=3)'", ()),
+        ("pick(full=3)", ()),
+        ("run.pick(full=3", ()),
+    ],
+)
+def test_a_chapter_knows_the_profiles_that_a_call_of_pick_names(tmp_path, source, known):
+    path = tmp_path / "05_x.ipynb"
+    cells = [{"cell_type": "markdown", "source": "run.pick(full=1)"}, shown(source=[source]), shown(source="x = 1")]
+    path.write_text(json.dumps({"nbformat": 4, "cells": cells}))
+    assert [name for name in ("smoke", "book", "full", "paper") if profile_known(path, name)] == [
+        "smoke", "book", *known,
+    ]  # fmt: skip

@@ -1,11 +1,9 @@
 """How numbers are printed and read."""
 
-import json
-
 import pytest
 
-from hjbridge.ledger import LedgerError, Result, all_results, record, result
-from hjbridge.ledger.results import pretty
+from hjbridge.ledger import Result, all_results, record, result
+from hjbridge.ledger.results import UnknownId, command, pretty
 
 
 @pytest.mark.parametrize(
@@ -55,49 +53,41 @@ def test_within_compares_with_the_reference():
 
 @pytest.mark.parametrize("id", ["a", "ch05.a@book", "ch05.", "ch05.a@x"])
 def test_a_malformed_id_is_told(repository, id):
-    with pytest.raises(LedgerError, match="result id must look like"):
+    with pytest.raises(UnknownId, match="result id must look like"):
         result(id)
 
 
 def test_a_missing_file_tells_the_command(repository):
-    with pytest.raises(LedgerError, match=r"result ch05.a is not recorded .*: make record CH=05"):
+    with pytest.raises(UnknownId, match=r"result ch05.a is not recorded .*: `make record CH=05`"):
         result("ch05.a")
 
 
-def test_a_missing_number_tells_what_is_there(repository, begin):
-    begin()
-    record("ch05.a", 1)
-    with pytest.raises(LedgerError, match=r"ch05.b is not recorded in .*ch05.json, which holds ch05.a"):
-        result("ch05.b", repository / "_build" / "results")
+def test_a_missing_number_tells_the_nearest_and_its_command(repository, form):
+    path = form.write(repository, *(form.entry(f"ch05.{name}") for name in ("prior_kl_third", "prior_kl_half", "z")))
+    told = (
+        r"ch05.prior_lk is not recorded in .*ch05.json; the nearest: ch05.prior_kl_half, ch05.prior_kl_third: `make rec"
+    )
+    with pytest.raises(UnknownId, match=told):
+        result("ch05.prior_lk", path.parent)
+    with pytest.raises(UnknownId, match=r"ch05.json: `make"):
+        result("ch05.qqqqqqqqqqqqqqqqqqqqqqqq", path.parent)
 
 
-def test_a_missing_number_of_profile_full_tells_its_own_command(repository, begin, monkeypatch):
+def test_ids_may_be_written_in_capitals(repository, form):
+    form.write(repository, form.entry("ch05.a", 3.0))
+    form.write(repository, form.entry("ch05.a", 4.0), run_=form.run("full"))
+    assert (result("CH05.A").value, result("Ch05.a@FULL").value) == (3.0, 4.0)
+
+
+def test_a_missing_number_of_profile_full_tells_its_own_command(repository, form):
     told = "`hjbridge evaluate NAME` makes the full record"
     with pytest.raises(
-        LedgerError, match=rf"result ch05.a@full is not recorded .*full/ch05.json does not exist.: {told}"
+        UnknownId, match=rf"result ch05.a@full is not recorded .*full/ch05.json does not exist.: {told}"
     ):
         result("ch05.a@full")
-    monkeypatch.setenv("HJBRIDGE_RESULTS", str(repository / "data" / "results"))
-    begin("full", modules=())
-    record("ch05.b", 1)
-    with pytest.raises(LedgerError, match=rf"ch05.a@full is not recorded in .*, which holds ch05.b: {told}"):
+    form.write(repository, form.entry("ch05.b"), run_=form.run("full"))
+    with pytest.raises(UnknownId, match=rf"ch05.a@full is not recorded in .*; the nearest: ch05.b: {told}"):
         result("ch05.a@full")
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", '{"schema": 1}', '{"schema": 1, "run": {}, "results": [{"id": "ch05.a"}]}', "[]"]
-)
-def test_a_damaged_file_is_named(repository, text):
-    path = repository / "data" / "results" / "ch05.json"
-    path.write_text(text)
-    with pytest.raises(LedgerError, match=r"ch05.json is damaged .* restore it with `git checkout"):
-        result("ch05.a")
-
-
-def test_another_schema_is_refused(repository):
-    (repository / "data" / "results" / "ch05.json").write_text(json.dumps({"schema": 2, "run": {}, "results": []}))
-    with pytest.raises(LedgerError, match="schema must be 1, got 2"):
-        result("ch05.a")
 
 
 def test_full_results_are_addressed_by_their_profile(repository, begin, monkeypatch):
@@ -109,3 +99,13 @@ def test_full_results_are_addressed_by_their_profile(repository, begin, monkeypa
     assert (result("ch05.a").value, result("ch05.a@full").value) == (1, 2)
     assert result("ch05.a@full").profile == "full"
     assert {id: r.value for id, r in all_results().items()} == {"ch05.a": 1, "ch05.a@full": 2}
+
+
+def test_each_number_names_the_command_that_makes_it():
+    entry = Result("ch05.a", 1.0, run={"profile": "full"}, extra={"command": "hjbridge evaluate digits"})
+    commands = ["make chapter CH=05", "hjbridge evaluate NAME", "hjbridge evaluate digits"]
+    assert [command("ch05.a", entry), command("ch05.a@full"), command("ch05.a@full", entry)] == commands
+    assert command("ch05.a", record=True) == "make record CH=05"
+    own = Result("ch05.a", 1.0)
+    assert command("ch05.a@full", own, record=True) == "hjbridge run --chapter 05 --profile full --record"
+    assert own.profile == "book"

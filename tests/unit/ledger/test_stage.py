@@ -113,7 +113,7 @@ def test_a_read_only_place_is_told(repository, tmp_path, monkeypatch, step):
         monkeypatch.context() as patch
     ):  # root may write into a folder without permission, so the system's answer is given
         patch.setattr(stage.Path, step, refuse)
-        with pytest.raises(LedgerError, match="cannot fill the staging folder .*stage: .*Read-only file system"):
+        with pytest.raises(LedgerError, match="cannot fill the staging folder .*stage .*Read-only file system"):
             stage.prepare(tmp_path / "stage")
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hjbridge.hjb.desirability import solve_panels
+from hjbridge.hjb.methods.desirability import solve_panels
 from hjbridge.hjb.problem import ControlProblem
 from hjbridge.hjb.solution import Solution, provenance
 

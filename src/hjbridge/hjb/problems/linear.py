@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from hjbridge.hjb.methods.riccati import Riccati
 from hjbridge.hjb.problem import ControlProblem, LinearQuadratic, check_definite, check_symmetric
-from hjbridge.hjb.riccati import Riccati
 from hjbridge.hjb.solution import Solution, solve
 
 Number = float | int

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from hjbridge.hjb.discrete import MDP, LinearlySolvable, policy_iteration, solve_linear
+from hjbridge.hjb.discrete.mdp import MDP, LinearlySolvable, policy_iteration, solve_linear
 
 
 def linearly_solvable_mdp(P: Tensor, q: Tensor) -> LinearlySolvable:
