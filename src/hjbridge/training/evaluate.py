@@ -19,7 +19,6 @@ from tqdm.auto import tqdm
 from hjbridge import data as datasets
 from hjbridge.ledger import files, record
 from hjbridge.ledger.freshness import modules_hash
-from hjbridge.ledger.runner import full_record
 from hjbridge.metrics import classifier, features, frechet_distance, kid, label_accuracy, nearest_distance
 from hjbridge.metrics.features import classifier_path
 from hjbridge.score import load, sample, time_grid
@@ -271,6 +270,8 @@ def record_plans(names: Sequence[str] = (), progress: bool = True) -> None:
     Raises: ValueError for an unknown name; FileNotFoundError or ValueError without the full data set or a checkpoint;
         RuntimeError if the code changed meanwhile.
     """
+    from hjbridge.ledger.runner import full_record  # here, so that no chapter that draws samples depends on the runner
+
     known = tuple(dict.fromkeys(plan.data for plan in PLANS))
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"name must be one of {', '.join(known)}, got {unknown[0]!r}")

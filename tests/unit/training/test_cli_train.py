@@ -1,6 +1,7 @@
 """`hjbridge train` on pictures of one's own: from a folder or an npz file to a denoiser that samples."""
 
 import dataclasses
+import functools
 import hashlib
 import re
 import shutil
@@ -165,13 +166,19 @@ def test_ctrl_c_says_what_is_left_and_how_to_go_on(tmp_path):
     out = tmp_path / "own.safetensors"
     command = "from hjbridge.cli import main; main()"
     words = ["train", "digits", "--steps", "100000", "--out", str(out)]
-    with subprocess.Popen([sys.executable, "-c", command, *words], stderr=subprocess.PIPE, text=True) as process:
-        end = time.monotonic() + 120
-        while not Path(f"{out}.state").exists():
-            assert process.poll() is None and time.monotonic() < end
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=60)[1]
+    # a shell starts what runs in the background deaf to this signal, and children inherit it
+    hears = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    options = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": hears}
+    with subprocess.Popen([sys.executable, "-c", command, *words], **options) as process:
+        try:
+            end = time.monotonic() + 120
+            while not Path(f"{out}.state").exists():
+                assert process.poll() is None and time.monotonic() < end
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            told = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
     assert process.returncode == 130 and "Traceback" not in told
     left = re.search(
         r"interrupted: (\S+) holds the run after ([\d,]+) steps; the same command goes on from there", told
