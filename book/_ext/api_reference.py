@@ -130,7 +130,7 @@ class Api(Directive):
         lines += summary([name for _, names in sections for name in names])
         for module, names in sections:
             env.note_dependency(str(module.__file__))
-            lines += titled(f"``{module.__name__}``", *readable((module.__doc__ or "").splitlines()))
+            lines += titled(f"``{module.__name__.rpartition('.')[2]}``", *readable((module.__doc__ or "").splitlines()))
             for name in names:
                 lines += described(name)
         if "helpers" in self.options:

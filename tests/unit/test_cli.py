@@ -263,7 +263,9 @@ def test_a_terminal_that_has_all_signs_is_left_alone(encoding):
 
 @pytest.mark.parametrize("words", ["results", "claims", "cite ch05.small_number", "check", "claims C99", "--help"])
 def test_no_command_dies_of_an_encoding(repository, words):
-    for variables in ({"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "ascii"}, {"LANG": "C", "LC_ALL": "C"}):
+    # under LC_ALL=C no Python starts whose own path has letters beyond ASCII
+    plain = {"LANG": "C", "LC_ALL": "C" if str(SOURCE).isascii() else ""}
+    for variables in ({"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "ascii"}, plain):
         code, printed, errors = process(*words.split(), **variables)
         assert code == {"check": 1, "claims C99": 2}.get(words, 0) and b"Traceback" not in errors and printed + errors
         if words == "results" and variables.get("PYTHONIOENCODING") == "cp1252":
