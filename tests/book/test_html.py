@@ -115,20 +115,27 @@ def test_internal_links_and_anchors_resolve(site):
 
 
 def test_nothing_is_loaded_from_elsewhere(site):
-    remote = re.compile(r"^(https?:)?//")
+    remote = re.compile(r"(^|[\s,(\"'])(https?:)?//")
     for page in rendered(site):
-        for tag in soup(page).select(
-            "script[src], link[href], img[src], iframe[src], source[srcset], video[src], object[data]"
-        ):
-            url = tag.get("src") or tag.get("href") or tag.get("srcset") or tag.get("data")
-            if tag.name == "link" and set(tag.get("rel", [])) & {"canonical", "edit"}:
-                continue
-            assert not remote.match(url), (page.name, url)
+        tree = soup(page)
+        for tag in tree.select("link[href]"):
+            assert set(tag.get("rel", [])) & {"canonical", "edit"} or not remote.search(tag["href"]), (page.name, tag)
+        for name in ("src", "srcset", "poster", "data", "background"):
+            loaded = [tag[name] for tag in tree.select(f"[{name}]") if remote.search(tag[name])]
+            assert not loaded, (page.name, name, loaded)
+        styled = [tag["style"] for tag in tree.select("[style]") if re.search(r"url\(.?(https?:)?//", tag["style"])]
+        assert not styled, (page.name, styled)
         for script in soup(page).select("script:not([src])"):
             assert not re.search(r"""(import|src\s*=|fetch\()\s*["'](https?:)?//""", script.text), page.name
     for style in site.rglob("*.css"):
         text = style.read_text(encoding="utf-8", errors="replace")
         assert not re.search(r"""(url\(|@import)\s*["']?(https?:)?//""", text), style.name
+
+
+def test_every_chapter_shows_its_claim_check(site):
+    for page in (site / "notebooks").glob("[0-9]*.html"):
+        (table,) = article(page).select("table.claims")
+        assert len(table.select("tbody tr")) >= 2, page.name
 
 
 def test_thebe_is_gone(site):

@@ -31,6 +31,13 @@ def test_code_is_short_and_explained(cells):
     assert not any(re.search(r"^\s*[!%]|pip install|subprocess|os\.system", cell, re.M) for cell in code)
 
 
+def test_the_claim_check_is_shown_and_compared(cells):
+    """nbval compares tagged cells alone, and comments of its own can tell it not to."""
+    (check,) = [cell for cell in cells if cell["cell_type"] == "code" and "verdict_table(" in text(cell)]
+    assert check["metadata"]["tags"] == ["nbval-check-output"]
+    assert not any(re.search(r"NBVAL_|PYTEST_", text(cell)) for cell in cells)
+
+
 def test_outputs_are_there_whole_and_described(cells):
     outputs = [(cell, output) for cell in cells for output in cell.get("outputs", [])]
     assert outputs and not any(output["output_type"] == "error" for _, output in outputs)

@@ -39,10 +39,11 @@ class Numbers:
 def numbers(root: Path) -> Numbers:
     """The record of a repository, as far as it can be read."""
     known = Numbers({}, set())
-    for match in map(seals.RECORD.fullmatch, seals.sealed(root)):
-        if match and not (root / match[0]).is_file():
+    for match in map(seals.RECORD.fullmatch, seals.broken(root)):
+        if match:
             known.edited.add(f"ch{match[2]}" + ("@full" if match[1] else ""))
-    for path in sorted((root / "data" / "results").rglob("ch[0-9][0-9].json")):
+    folder = root / "data" / "results"
+    for path in sorted([*folder.glob("ch[0-9][0-9].json"), *(folder / "full").glob("ch[0-9][0-9].json")]):
         end = "@full" if path.parent.name == "full" else ""
         try:
             record = schema.read(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ def check_chapters(root: Path | None = None) -> list[Finding]:
         except LedgerError as error:
             found.append(Finding("error", subject, str(error), seals.restore(f"notebooks/{path.name}")))
             continue
-        for cell, missing in notebook.unworded(book).items():
-            problem = f"the picture of {cell} has no {missing}"
+        faults = [f"the picture of {cell} has no {missing}" for cell, missing in notebook.unworded(book).items()]
+        faults += [f"{cell} has the tag {tag}, which hides or skips" for cell, tag in notebook.concealed(book)]
+        for problem in faults:
             found.append(Finding("error", subject, problem, seals.restore(f"notebooks/{path.name}")))
         if not (root / name).is_file():
             gone = harmed(name, subject, "has lost its record")
@@ -72,14 +74,16 @@ def check_chapters(root: Path | None = None) -> list[Finding]:
         if run["hashes"]["notebook"] != freshness.notebook_hash(book):
             problems.append("the code of its notebook has changed")
         elif shown := differing(book, record["digests"]["cells"]):
-            problems.append(f"the output of {', '.join(shown)} is not that of the recorded run")
+            problem = f"the output of {', '.join(shown)} is not that of the recorded run"
+            found.append(Finding("error", subject, problem, seals.restore(f"notebooks/{path.name}"), mend))
         if stale := changed(run["hashes"], fingerprint):
             problems.append("changed since it was recorded: " + ", ".join(stale))
         found += [Finding("error", subject, problem, mend) for problem in problems]
     for path in sorted((root / "data" / "results").glob("ch[0-9][0-9].json")):
         if path.stem[2:] not in chapters:
             name = f"data/results/{path.name}"
-            found.append(Finding("error", path.name, "belongs to no notebook", f"git rm {name}", file=name))
+            lost = Finding("error", path.name, "has lost its notebook", "git checkout -- notebooks", f"rm {name}", name)
+            found.append(lost)
     return found
 
 
@@ -98,7 +102,7 @@ def check_edits(root: Path, name: str, broken: dict[str, str]) -> list[Finding]:
     ]
     own = record["run"]["profile"] == ("full" if end else "book")  # else that is told
     if not found and own and name in broken:
-        found.append(harmed(name, name, f"{broken[name]}, though its numbers are: its run or its digests were edited"))
+        found.append(harmed(name, name, f"{broken[name]}, and no single entry shows why"))
     return found
 
 
@@ -158,6 +162,7 @@ def check_seals(root: Path, told: set[str]) -> list[Finding]:
     if covered and not sealed:
         return [Finding("error", seals.LIST, "is gone, nothing is sealed", seals.restore(seals.LIST))]
     found = [harmed(name, name, problem) for name, problem in broken.items() if name not in told]
+    found += [Finding("error", name, "is no file of the record", f"rm {name}") for name in seals.strays(root)]
     bare = [name for name in covered if name not in sealed and name not in told]
     return found + [Finding("error", name, "is not sealed", seals.maker(name)) for name in bare]
 
@@ -174,12 +179,36 @@ def check_all(root: Path | None = None) -> list[Finding]:
         seals.sealed(root)
     except LedgerError as error:
         return [Finding("error", seals.LIST, str(error), seals.restore(seals.LIST))]
-    claims = check_claims(root)
+    claims = told(check_claims, root)
     subjects = {finding.subject for finding in claims}
-    record = [*check_chapters(root), *check_full(root), *check_checkpoints(root)]
+    record = [one for check in (check_chapters, check_full, check_checkpoints) for one in told(check, root)]
     found = [one for one in record if not (one.file and one.subject in subjects)]  # edited, and the claims say how
-    found += [*check_references(root), *claims]
+    found = [*grouped(found), *told(check_references, root), *claims]
     return found + check_seals(root, {finding.file for finding in found if finding.level == "error"})
+
+
+def told(check: Callable[[Path], list[Finding]], root: Path) -> list[Finding]:
+    """The findings of one check. One that cannot be finished, on a file of a form nobody thought of, is a finding."""
+    try:
+        return check(root)
+    except (LedgerError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        part = check.__name__.removeprefix("check_")
+        return [
+            Finding(
+                "error", part, f"cannot be checked, {type(error).__name__}: {error}", "git checkout -- data notebooks"
+            )
+        ]
+
+
+def grouped(findings: list[Finding]) -> list[Finding]:
+    """Warnings of one cause and one remedy as one, named after the first."""
+    causes: dict[tuple[str, str], list[Finding]] = {}
+    for one in findings:
+        if one.level == "warning":
+            causes.setdefault((one.problem, one.mend), []).append(one)
+    more = {id(group[0]): f" and {len(group) - 1} more" for group in causes.values() if len(group) > 1}
+    left = [one for one in findings if one.level != "warning" or one is causes[one.problem, one.mend][0]]
+    return [replace(one, subject=one.subject + more.get(id(one), "")) for one in left]
 
 
 def demand(findings: list[Finding]) -> None:

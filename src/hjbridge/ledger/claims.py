@@ -64,7 +64,7 @@ def load_claims(path: Path | None = None) -> dict[str, Claim]:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         entries = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)["claims"]
         claims = [_claim(entry, path) for entry in entries]
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise LedgerError(f"{path} cannot be read ({error}): git checkout -- data/claims.yml") from error
     known = {claim.id: claim for claim in claims}
     if twice := [id for id in known if sum(claim.id == id for claim in claims) > 1]:
@@ -77,6 +77,15 @@ def _claim(entry: dict[str, Any], path: Path) -> Claim:
     if set(entry) - FIELDS or FIELDS - {"default"} - set(entry):
         odd = sorted(set(entry) ^ FIELDS)
         raise LedgerError(f"{where}: fields are {', '.join(sorted(FIELDS))}; unknown or missing: {', '.join(odd)}")
+    texts = {name: entry[name] for name in ("claim", "correct", "checked", "ours")}
+    texts |= {name: entry[name] for name in ("locus", "reported") if entry[name] is not None}
+    texts |= {f"{k} of a rule": part for rule in entry["rules"] for k, part in rule.items()}
+    if odd := [name for name, value in texts.items() if not isinstance(value, str)]:
+        raise LedgerError(f"{where}: {odd[0]} must be a text (in quotes), got {texts[odd[0]]!r}")
+    if entry["source"].get("authors") and not {"year", "title"} <= entry["source"].keys():
+        raise LedgerError(f"{where}: source must have year and title beside its authors, got {entry['source']!r}")
+    if entry.get("default", "open") not in VERDICTS:
+        raise LedgerError(f"{where}: default must be one of {', '.join(VERDICTS)}, got {entry['default']!r}")
     if entry["kind"] not in KINDS:
         raise LedgerError(f"{where}: kind must be one of {', '.join(KINDS)}, got {entry['kind']!r}")
     for rule in entry["rules"]:

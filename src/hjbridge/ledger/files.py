@@ -31,7 +31,8 @@ def root() -> Path:
     if folder is None:
         raise NoRepository(f"{Path.cwd()} is not in a copy of the repository (no data/claims.yml): {store.CLONE}")
     if not (folder / store.CLAIMS).is_file():
-        raise NoRepository(f"{folder} is not a copy of the repository (no data/claims.yml): {store.CLONE}")
+        restore = "if it was deleted: `git checkout -- data/claims.yml`; else"
+        raise NoRepository(f"{folder} is not a copy of the repository (no data/claims.yml): {restore} {store.CLONE}")
     return folder
 
 

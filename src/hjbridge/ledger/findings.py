@@ -23,7 +23,8 @@ class Finding:
     file: str = ""
 
     def __str__(self) -> str:
-        how = "keep the change" if self.otherwise.startswith("hjbridge seal") else "make it anew"
+        ways = {"hjbridge seal": "keep the change", "rm": "take it off the record"}
+        how = next((way for start, way in ways.items() if self.otherwise.startswith(start)), "make it anew")
         otherwise = f", or {how} with `{self.otherwise}`" if self.otherwise else ""
         return f"{self.subject}: {self.problem}; mend it with `{self.mend}`{otherwise}"
 

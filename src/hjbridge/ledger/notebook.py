@@ -18,6 +18,8 @@ from hjbridge.ledger.files import LedgerError
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
 CELL_METADATA = frozenset({"tags", "mystnb", "slideshow", "jp-MarkdownHeadingCollapsed"})
+#: what a cell may be tagged: other tags of the site hide an output, others of nbval skip a comparison
+TAGS = frozenset({"parameters", "record", "hide-input", "nbval-ignore-output", "nbval-check-output"})
 WIDGET = "application/vnd.jupyter.widget-view+json"
 #: absolute paths below the usual top folders, as they stand in tracebacks and messages
 ABSOLUTE = re.compile(r"(?<![\w./:>-])/(?:home|root|Users|tmp|usr|var|opt|mnt|srv|private)(?:/[\w.@+-]+)+/?")
@@ -33,9 +35,30 @@ def read_notebook(path: Path) -> dict[str, Any]:
         book = json.loads(Path(path).read_text(encoding="utf-8"))
         if book["nbformat"] != 4:
             raise LedgerError(f"{path}: nbformat must be 4, got {book['nbformat']!r}")
+        for k, cell in enumerate(book["cells"], 1):
+            if fault := malformed(cell):
+                raise LedgerError(f"{path} is not a notebook: {fault} of cell {k} is missing or of another form")
         return dict(book)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LedgerError(f"{path} is not a notebook: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LedgerError(f"{path} is not a notebook, {type(error).__name__}: {error}") from error
+
+
+def malformed(cell: dict[str, Any]) -> str:
+    """Name of a part of a cell that is missing, or has another form than notebooks have; empty if all is well."""
+    own, outputs = cell.get("metadata", {}), cell.get("outputs", [])
+    mystnb = own.get("mystnb", {}) if isinstance(own, dict) else {}
+    objects = [("metadata", own), ("mystnb", mystnb)]
+    objects += [(name, mystnb.get(name, {})) for name in ("image", "figure") if isinstance(mystnb, dict)]
+    objects += [("data of an output", output.get("data", {})) for output in outputs]
+    words = [("source", cell.get("source"))] + [("text of an output", output.get("text", "")) for output in outputs]
+    faults = [name for name, value in words if not isinstance(value, str) and not _texts(value)]
+    faults += [name for name, value in objects if not isinstance(value, dict)]
+    faults += [] if cell.get("cell_type") in ("code", "markdown", "raw") else ["cell_type"]
+    return faults[0] if faults else ""
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
 def write_notebook(path: Path, book: dict[str, Any]) -> None:
@@ -219,12 +242,19 @@ def _shown(output: dict[str, Any]) -> list[Any]:
     words = text(output.get("text", []))
     data = output.get("data", {})
     whole = {mime: data[mime] if isinstance(data[mime], dict) else text(data[mime]).rstrip("\n") for mime in data}
-    return [*told, words, sorted(whole.items())]
+    # metadata may scale a picture away
+    return [*told, words, sorted(whole.items()), output.get("metadata") or {}]
 
 
 def has_picture(cell: dict[str, Any]) -> bool:
     """Whether a cell shows a picture."""
     return any(mime.startswith("image/") for output in cell.get("outputs", []) for mime in output.get("data", {}))
+
+
+def concealed(cells: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Cells with a tag, and the tag, that would take their output off the page or out of the tests."""
+    found = ((str(cell.get("id")), cell.get("metadata", {}).get("tags", [])) for cell in cells)
+    return [(cell, tag) for cell, tags in found for tag in tags if tag not in TAGS]
 
 
 def unworded(cells: Iterable[dict[str, Any]]) -> dict[str, str]:

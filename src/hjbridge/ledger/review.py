@@ -54,7 +54,7 @@ def judged(claims: Iterable[Claim], lookup: Callable[[str], Result]) -> dict[str
 def sealed(root: Path) -> dict[str, Sealed]:
     """The list of verdicts; nothing where there is none. Raises: LedgerError that names what is no entry."""
     path = root / LIST
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     lines = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
     found = ENTRY.findall(lines)
     if rest := ENTRY.sub("", lines).strip():

@@ -37,13 +37,25 @@ def covered(root: Path) -> list[str]:
     return sorted({path.relative_to(root).as_posix() for pattern in COVERED for path in root.glob(pattern)})
 
 
+def strays(root: Path) -> list[str]:
+    """Files and links below the folder of results that belong to no record, as paths in the repository."""
+    found = (path for path in sorted((root / "data" / "results").rglob("*")) if path.is_symlink() or path.is_file())
+    names = {path.relative_to(root).as_posix(): path for path in found}
+    return [
+        name
+        for name, path in names.items()
+        if not name.endswith(".lock") and (path.is_symlink() or not RECORD.fullmatch(name))
+    ]
+
+
 def sealed(root: Path) -> dict[str, str]:
     """Path -> sha256, as the list has it; nothing where there is no list.
 
     Raises: LedgerError that names a line which is no seal.
     """
     path, found = root / LIST, dict[str, str]()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else [], 1):
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for number, line in enumerate(text.splitlines(), 1):
         match = LINE.fullmatch(line)
         if match:
             sha256, name = match.groups()

@@ -1,7 +1,10 @@
 """One cause, one finding: what stands on harmed inputs is not told as well, and what is no harm is not told at all."""
 
-from hjbridge.ledger import schema, seals
+import pytest
+
+from hjbridge.ledger import checks, schema, seals
 from hjbridge.ledger.checks import check_all
+from hjbridge.ledger.findings import Finding
 
 READ = {"source": "a book", "verdict": "corrected", "because": "It says so."}
 
@@ -48,3 +51,34 @@ def test_words_of_pictures_and_prose_are_no_outputs(intact, form):
 
     form.edit(intact / "notebooks" / "05_x.ipynb", change)
     assert check_all() == []
+
+
+@pytest.mark.parametrize("name", ["old/ch05.json", "ch05.json.bak", "full/old/ch05.json", "ch05.txt"])
+def test_a_stray_file_is_told_and_decides_nothing(intact, name):
+    path = intact / "data" / "results" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{")
+    (finding,) = check_all()
+    told = (f"data/results/{name}", "is no file of the record", f"rm data/results/{name}")
+    assert (finding.subject, finding.problem, finding.mend) == told
+
+
+def test_a_record_that_is_a_link_is_told(intact):
+    path = intact / "data" / "results" / "ch05.json"
+    path.rename(intact / "elsewhere.json")
+    path.symlink_to(intact / "elsewhere.json")
+    assert [finding.subject for finding in check_all()] == ["data/results/ch05.json"]
+
+
+def test_a_link_that_leads_nowhere_does_not_hide_other_findings(intact, form):
+    (intact / "data" / "checkpoints" / "x.safetensors").symlink_to(intact / "nothing")
+    form.edit(intact / "data" / "results" / "ch05.json", lambda tree: tree["results"][0].update(value=9.0))
+    assert {"checkpoints", "ch05.a"} <= {finding.subject for finding in check_all()}
+
+
+def test_warnings_of_one_cause_and_one_remedy_are_one():
+    same = [Finding("warning", f"ch06.{name}@full", "changed: mnist", "hjbridge evaluate mnist") for name in "abc"]
+    other = Finding("warning", "ch06.d@full", "changed: digits", "hjbridge evaluate digits")
+    error = Finding("error", "ch06.e", "changed: mnist", "hjbridge evaluate mnist")
+    found = checks.grouped([same[0], error, same[1], other, same[2]])
+    assert [one.subject for one in found] == ["ch06.a@full and 2 more", "ch06.e", "ch06.d@full"]

@@ -83,7 +83,10 @@ def test_a_chapter_without_record_and_a_record_without_chapter(fresh):
     shutil.move(fresh / "notebooks" / "05_x.ipynb", fresh / "notebooks" / "06_x.ipynb")
     missing, orphan = checks.check_all()
     assert str(missing) == "chapter 06: has no record; mend it with `make record CH=06`"
-    assert str(orphan) == "ch05.json: belongs to no notebook; mend it with `git rm data/results/ch05.json`"
+    assert str(orphan) == (
+        "ch05.json: has lost its notebook; mend it with `git checkout -- notebooks`, or take it off the record with "
+        "`rm data/results/ch05.json`"
+    )
 
 
 def test_a_number_away_from_its_reference_is_an_error(again):

@@ -38,7 +38,7 @@ def words(file, old, new):
 A = ("ch05.a", "was edited by hand", f"git checkout -- {BOOK}", "make record CH=05")
 AGAIN = "hjbridge run --chapter 05 --profile full --record"
 D = ("ch05.d@full", "was edited by hand", f"git checkout -- {FULL}", AGAIN)
-REST = (BOOK, "its run or its digests were edited", *A[2:])
+REST = (BOOK, "is not the file that was sealed, and no single entry shows why", *A[2:])
 KEEP, RESTORE = f"hjbridge seal {CLAIMS}", f"git checkout -- {CLAIMS}"
 CODE = ("chapter 05", "the code of its notebook has changed", "make record CH=05", "")
 
@@ -48,7 +48,19 @@ def damaged(problem, file=BOOK):
 
 
 def shows(cell):
-    return ("chapter 05", f"the output of {cell}) is not that of the recorded run", "make record CH=05", "")
+    problem, restore = f"the output of {cell}) is not that of the recorded run", f"git checkout -- {NOTEBOOK}"
+    return ("chapter 05", problem, restore, "make record CH=05")
+
+
+def tagged(cell, tag):
+    """A tag that takes an output off the page or out of the tests."""
+    edit = (NOTEBOOK, lambda t: t["cells"][cell]["metadata"].update(tags=[tag]))
+    return edit, ("chapter 05", f"has the tag {tag}, which hides or skips", f"git checkout -- {NOTEBOOK}", "")
+
+
+def broken_notebook(change, problem):
+    """A notebook of another form."""
+    return (NOTEBOOK, change), ("chapter 05", problem, f"git checkout -- {NOTEBOOK}", "")
 
 
 def claim(problem, otherwise=KEEP):
@@ -118,7 +130,7 @@ TAMPERINGS = {
     ),
     "digests in full": (
         (FULL, lambda t: t["digests"]["cells"].update(x="0")),
-        (FULL, "its run or its digests were edited", f"git checkout -- {FULL}", "hjbridge evaluate"),
+        (FULL, "no single entry shows why", f"git checkout -- {FULL}", "hjbridge evaluate"),
     ),
     "record deleted": ((BOOK, None), ("chapter 05", "has lost its record", *A[2:])),
     "full record deleted": ((FULL, None), (FULL, "is gone", f"git checkout -- {FULL}", "hjbridge evaluate")),
@@ -134,6 +146,24 @@ TAMPERINGS = {
     "output deleted": ((NOTEBOOK, lambda t: t["cells"][2].update(outputs=[])), shows("cell-03 (text, code cell 2")),
     "output added": (
         (NOTEBOOK, lambda t: t["cells"][1].update(outputs=[PRINTED])), shows("cell-02 (text, code cell 1"),
+    ),
+    "output hidden": tagged(2, "remove-output"),
+    "comparison skipped": tagged(2, "skip-execution"),
+    "picture scaled away": (
+        output(3, 0, "metadata", value={"image/png": {"width": 1}}), shows("cell-04 (a picture, code cell 3"),
+    ),
+    "notebook without cells": broken_notebook(lambda t: t.pop("cells"), "KeyError: 'cells'"),
+    "cell without source": broken_notebook(lambda t: t["cells"][1].pop("source"), "source of cell 2 is missing"),
+    "metadata null": broken_notebook(lambda t: t["cells"][1].update(metadata=None), "metadata of cell 2"),
+    "mystnb null": broken_notebook(lambda t: t["cells"][3]["metadata"].update(mystnb=None), "mystnb of cell 4"),
+    "text a number": broken_notebook(output(2, 0, "text", value=3)[1], "text of an output of cell 3"),
+    "notebook deleted": (
+        (NOTEBOOK, None), ("ch05.json", "has lost its notebook", "git checkout -- notebooks", f"rm {BOOK}"),
+    ),
+    "value and its digest in a sealed file": (
+        (BOOK, lambda t: (t["results"][0].update(value=9.0), t["digests"]["results"].update(
+            {"ch05.a": schema.digest(t["results"][0])}))),
+        REST,
     ),
     "alt text removed": (
         (NOTEBOOK, lambda t: t["cells"][3]["metadata"]["mystnb"].pop("image")),
