@@ -18,7 +18,7 @@ BLOCK = re.compile(r"^```(?P<directive>\{(?!code|math))?[^\n]*\n(?P<body>.*?)^``
 SUPERSCRIPT = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 NUMBER = re.compile(
     r"(?P<sign>(?<![\w)}])[-−])?(?<![\w.])(?P<digits>\d+(?:(?:[,_]|\{,\}|\\,)\d{3})*(?:\.\d+)?|\.\d+)"
-    r"(?:\s*(?:e|\\times\s*10\^\{?|× ?10\^?)(?P<power>[-−]?\d+|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)\}?)?(?!\w)"
+    r"(?:\s*(?:e|\\(?:times|cdot)\s*10\^\{?|[×·] ?10\^?\{?)(?P<power>[-−]?\d+|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)\}?)?(?!\w)"
     r"(?:(?:\s|\\,)*(?P<percent>\\?%|per cent\b))?"
 )
 
@@ -90,6 +90,8 @@ def prose(path: Path) -> str:
         ("99.1 of them", []),
         (r"$35{,}746{,}307$ or $35\,746\,307$", ["35{,}746{,}307", r"35\,746\,307"]),
         ("4.036 × 10⁻⁵, 4.036e-5", ["4.036 × 10⁻⁵", "4.036e-5"]),
+        (r"4.036 · 10⁻⁵, $4.036 \cdot 10^{-5}$", ["4.036 · 10⁻⁵", r"4.036 \cdot 10^{-5}"]),
+        ("4.036 × 10^{-5} or 4.036·10^-5", ["4.036 × 10^{-5}", "4.036·10^-5"]),
         ("```python\nx = 0.555\n```\nthen 0.5551\n```\n0.55512\n```\n", ["0.5551"]),
         ("```{figure} 0.5551.png\nabout 0.555\n```\n\n```{math}\n0.5551\n```\n", ["0.555"]),
         (":::{admonition} Of 0.555\n:::", ["0.555"]),
@@ -111,7 +113,12 @@ def test_captions_and_alternative_texts_are_prose(tmp_path):
 def test_no_recorded_number_is_typed_into_the_text():
     recorded = {key: float(entry.value) for key, entry in all_results(ROOT / "data" / "results").items()}
     assert recorded
-    pages = [*ROOT.glob("notebooks/[0-9]*.ipynb"), *ROOT.glob("book/*.md"), ROOT / "README.md"]
+    pages = [
+        *ROOT.glob("notebooks/[0-9]*.ipynb"),
+        *ROOT.glob("book/*.md"),
+        *ROOT.glob("book/*.rst"),
+        ROOT / "README.md",
+    ]
     found = {path.name: copies(prose(path), recorded) for path in pages}
     assert not {name: numbers for name, numbers in found.items() if numbers}
 
