@@ -20,8 +20,12 @@ CLONE = "go into a clone of https://github.com/hjbridge/hjbridge, or set HJBRIDG
 def repository() -> Path | None:
     """The repository: the one that the environment variable HJBRIDGE_ROOT names; else the source tree that this package
     lies in; else the nearest clone above the working directory, so that a wheel serves a clone's notebooks; else None.
+
+    Raises: FileNotFoundError if HJBRIDGE_ROOT names no folder.
     """
     if override := os.environ.get("HJBRIDGE_ROOT"):
+        if not Path(override).is_dir():
+            raise FileNotFoundError(f"HJBRIDGE_ROOT must name a clone of the repository, got {override}")
         return Path(override).resolve()
     source, here = Path(__file__).resolve().parents[2], Path.cwd()
     if (source / CLAIMS).is_file():

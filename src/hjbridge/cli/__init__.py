@@ -12,7 +12,7 @@ from typing import NoReturn
 import typer
 
 from hjbridge.cli import record, sets, weights
-from hjbridge.cli.terminal import Usage, spell_out
+from hjbridge.cli.terminal import Usage, say, spell_out
 
 EXIT_CODES = "Exit codes: 0 done, 1 something is wrong, 2 wrong usage or an unknown id, 130 interrupted."
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -45,5 +45,5 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         from hjbridge.ledger.results import UnknownId
 
         message, code = str(error), 2 if isinstance(error, UnknownId) else 1
-    typer.secho(f"error: {message}", fg="red", err=True)
+    say(f"error: {message}", "red", err=True)
     sys.exit(code)

@@ -28,6 +28,12 @@ def meant(what: str, given: str, known: Iterable[str]) -> str:
     return names[given.casefold()]
 
 
+def seed(given: int | None) -> None:
+    """Refuse a seed that numpy and torch would not take. Raises: Usage."""
+    if given is not None and not 0 <= given < 2**32:
+        raise Usage(f"seed must lie in 0 to 2**32 - 1, got {given}")
+
+
 def at_least(least: int, **given: int | None) -> None:
     """Refuse numbers that are too small, by their names. Raises: Usage."""
     for name, value in given.items():

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hjbridge.cli import names
-from hjbridge.cli.terminal import Json, Usage, interruptible, print_json, table
+from hjbridge.cli.terminal import Json, Usage, interruptible, print_json, say, table
 
 
 def run(
@@ -34,7 +34,7 @@ def run(
     from hjbridge.ledger import runner
     from hjbridge.ledger.progress import Lines
 
-    names.at_least(0, seed=seed)
+    names.seed(seed)
     names.at_least(1, jobs=jobs)
     chapters = [names.chapter(given, names.chapters()) for given in chapter or names.chapters()]
     size = names.meant("profile", profile, names.profiles())
@@ -42,7 +42,7 @@ def run(
         folder = runner.run(chapters, profile=size, seed=seed, jobs=jobs, folder=stage, record=record, progress=Lines())
     if chapters and (judged := runner.staged_claims(folder, chapters)):
         table(("claim", "verdict", "our number"), [(v.id, v.verdict, v.ours or v.reason) for v in judged])
-    typer.echo(f"executed notebooks and results: {folder}" + (" (now the record)" if record else ""))
+    say(f"executed notebooks and results: {folder}" + (" (now the record)" if record else ""))
 
 
 def left_of_run() -> str:
@@ -68,11 +68,11 @@ def check(
     if json:
         print_json([asdict(finding) for finding in findings])
     for finding in findings if not json else ():
-        typer.secho(f"{finding.level}: {finding}", fg="red" if finding.level == "error" else "yellow")
+        say(f"{finding.level}: {finding}", "red" if finding.level == "error" else "yellow")
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(1)
     if not json:
-        typer.echo("the record is fresh" if not findings else "no error")
+        say("the record is fresh" if not findings else "no error")
 
 
 def seal(
@@ -82,7 +82,7 @@ def seal(
     from hjbridge.ledger import review
 
     told = review.seal(paths)
-    typer.echo("\n".join(told) if told else "nothing has changed")
+    say("\n".join(told) if told else "nothing has changed")
 
 
 def claims(
@@ -114,7 +114,7 @@ def claims(
         rows = [(e["id"], e["chapter"], e["claim"], e["verdict"], _number(e), e["source"]) for e in found]
         table(("id", "chapter", "claim", "verdict", "our number", "source"), rows)
         if id:
-            typer.echo(f"\nCorrect: {found[0]['correct']}\nChecked: {found[0]['checked']}")
+            say(f"\nCorrect: {found[0]['correct']}\nChecked: {found[0]['checked']}")
     if failed:
         raise ClaimError("\n".join(failed))
 
@@ -142,7 +142,7 @@ def results(
     elif found:
         table(("id", "value", "protocol"), [(id, r.text(), r.protocol or "") for id, r in found.items()])
     else:
-        typer.echo("nothing is recorded; make a record with `make record CH=05`")
+        say("nothing is recorded; make a record with `make record CH=05`")
 
 
 def cite(
@@ -163,7 +163,7 @@ def cite(
 
     if form not in ("bibtex", "plain"):
         raise Usage(f"format must be bibtex or plain, got {form!r}")
-    typer.echo(citing.bibtex(id) if form == "bibtex" else citing.plain(id))
+    say(citing.bibtex(id) if form == "bibtex" else citing.plain(id))
 
 
 def normalise(
@@ -177,7 +177,7 @@ def normalise(
 
     changed = [path for path in files if normalise_file(path, check=check)]
     for path in changed:
-        typer.echo(f"{path} {'is not in its fixed form: run `hjbridge normalise` on it' if check else 'rewritten'}")
+        say(f"{path} {'is not in its fixed form: run `hjbridge normalise` on it' if check else 'rewritten'}")
     if changed and check:
         raise typer.Exit(1)
 
@@ -186,4 +186,4 @@ def version() -> None:
     """Print the version."""
     from hjbridge.ledger.machine import package_version
 
-    typer.echo(package_version())
+    say(package_version())

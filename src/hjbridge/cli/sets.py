@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hjbridge.cli import names
-from hjbridge.cli.terminal import Json, interruptible, print_json, table
+from hjbridge.cli.terminal import Json, interruptible, print_json, say, table
 
 if TYPE_CHECKING:
     from hjbridge.training.inventory import State
@@ -46,11 +46,11 @@ def fetch(
             from hjbridge.score import release
 
             found = release.fetch(source)
-            typer.echo(f"verified: {', '.join(found)}")
+            say(f"verified: {', '.join(found)}")
         else:
             from hjbridge import data
 
-            typer.echo(f"verified: {data.fetch(name, source)}")
+            say(f"verified: {data.fetch(name, source)}")
 
 
 def verify() -> None:
@@ -69,7 +69,7 @@ def states(found: Sequence[State]) -> None:
     table(("name", "kind", "holds", "state"), rows)
     for entry in found:
         if entry.harmed:
-            typer.secho(f"error: {entry.name} ({entry.kind}): {entry.told}", fg="red", err=True)
+            say(f"error: {entry.name} ({entry.kind}): {entry.told}", "red", err=True)
 
 
 def _told(state: State) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,9 +36,18 @@ def table(heads: tuple[str, ...], rows: Sequence[Sequence[str]]) -> None:
     Console(width=console.width if console.is_terminal else 160).print(printed)
 
 
+def say(text: str, colour: str | None = None, *, err: bool = False) -> None:
+    """Print a line, in a colour where a terminal shows it.
+
+    Not by `typer.echo`, which takes a stream of ASCII for a mistake and writes UTF-8 past it.
+    """
+    stream = sys.stderr if err else sys.stdout
+    print(typer.style(text, fg=colour) if colour and stream.isatty() else text, file=stream, flush=True)
+
+
 def print_json(found: Any) -> None:
     """Print JSON in ASCII, which every terminal and every file can hold."""
-    typer.echo(json.dumps(found, indent=2, allow_nan=False))
+    say(json.dumps(found, indent=2, allow_nan=False))
 
 
 @contextmanager
@@ -46,7 +56,7 @@ def interruptible(left: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.secho(f"interrupted: {left()}", fg="yellow", err=True)
+        say(f"interrupted: {left()}", "yellow", err=True)
         raise typer.Exit(130) from None
 
 

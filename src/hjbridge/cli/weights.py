@@ -11,7 +11,7 @@ import typer
 
 from hjbridge import store
 from hjbridge.cli import names
-from hjbridge.cli.terminal import Usage, interruptible, table
+from hjbridge.cli.terminal import Usage, interruptible, say, table
 
 
 def train(
@@ -45,7 +45,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a checkpoint by its recipe; an interrupted run goes on where it stopped."""
-    names.at_least(0, seed=seed)
+    names.seed(seed)
     names.at_least(1, size=size, steps=steps)
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise Usage(f"device must be cpu, cuda or cuda:N, got {device!r}")
@@ -58,6 +58,7 @@ def train(
         import torch
 
         from hjbridge import data, training
+        from hjbridge.ledger import files
         from hjbridge.metrics.classifiers import CLASSIFIERS
         from hjbridge.metrics.features import SEEDS, make_classifier
         from hjbridge.score import release
@@ -78,21 +79,23 @@ def train(
             raise Usage(f"out must name a file where there is no repository; or {store.CLONE}")
         if device != "cpu" and not torch.cuda.is_available():
             raise ValueError(f"device must be cpu, for PyTorch finds no GPU here, got {device!r}")
+        if out is None:
+            files.root()  # HJBRIDGE_ROOT may name any folder
+        torch.set_num_threads(1)  # as in `make train`: a run goes on only to the same last digits
         committed = release.find(name) if verify else None
         own = None if images is None else data.from_files(images, size)
         changes |= {} if own is None else {"data": own.name, "full": False}
         target = out or store.root() / "checkpoints" / f"{name}.safetensors"
         if name in classifiers:
-            torch.set_num_threads(1)
             make_classifier(*classifiers[name], target)
         else:
             if not resume:
                 Path(f"{target}.state").unlink(missing_ok=True)
             training.train(dataclasses.replace(RECIPES[name], **changes), own, out=target, device=device)
     enter(target)
-    typer.echo(f"wrote {target}")
+    say(f"wrote {target}")
     if committed is not None:
-        typer.echo(compared(target, committed))
+        say(compared(target, committed))
 
 
 def left_of_training(target: Path | None, resume: bool) -> str:
@@ -125,7 +128,7 @@ def compared(new: Path, old: Path) -> str:
     if mine.keys() != theirs.keys():
         raise ValueError(f"{new} must hold the tensors of {old}")
     if apart := max((mine[k].double() - theirs[k].double()).abs().max().item() for k in mine):
-        return f"differs from {old.name} by at most {apart:.3g} (another processor rounds differently)"
+        return f"differs from {old.name} by at most {apart:.3g} (processors, and numbers of threads, round differently)"
     return f"identical to {old.name}"
 
 

@@ -44,9 +44,9 @@ def commit_of(path: Path) -> str:
     Where git was not asked or gave no answer: the version, and in parentheses why the commit is not known.
     """
     try:
-        logged = git(path.parent, "log", "-1", "--format=%H", "--", str(path))
-        if not logged and Path(git(path.parent, "rev-parse", "--show-toplevel")).resolve() != files.root().resolve():
+        if Path(git(path.parent, "rev-parse", "--show-toplevel")).resolve() != files.root().resolve():
             raise LedgerError("this copy is not under git")  # but lies in a repository of something else
+        logged = git(path.parent, "log", "-1", "--format=%H", "--", str(path))
         changed = git(path.parent, "status", "--porcelain", "--", str(path))
     except LedgerError as error:
         return f"version {machine.package_version()} (commit not found out: {error})"

@@ -159,7 +159,8 @@ def result(id: str, folder: Path | None = None) -> Result:
         raise UnknownId(f"result {id} is not recorded ({path} does not exist): {hint}")
     known = load_chapter(path)
     if name not in known:
-        raise UnknownId(f"result {id} is not recorded in {path}{nearest(name, known)}: {hint}")
+        near = nearest(id.lower(), [f"{other}@full" if profile else other for other in known])
+        raise UnknownId(f"result {id} is not recorded in {path}{near}: {hint}")
     return known[name]
 
 

@@ -60,7 +60,10 @@ def run(
     folder = (folder or root / "_build" / (f"record-{label}" if record else "stage")).resolve()
     progress = progress or Progress()
     with ExitStack() as stack:
-        stack.enter_context(stage.claim(folder))
+        try:
+            stack.enter_context(stage.claim(folder))
+        except files.NotWritable as error:
+            raise LedgerError(f"{error}; name another folder with --stage") from error
         for chapter in books if record else ():
             stack.enter_context(Lock(root / "_build" / f"chapter-{chapter}.lock", f"the record of chapter {chapter}"))
         if record:

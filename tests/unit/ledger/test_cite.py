@@ -98,6 +98,9 @@ def test_a_copy_that_lies_in_the_repository_of_something_else_is_not_under_git(b
     git(book.parent, "add", "notes")
     git(book.parent, "commit", "-q", "-m", "x")
     assert f"Commit: {UNASKED}this copy is not under git)" in cite.plain("ch05.a")
+    git(book.parent, "add", ".")  # and taken up there
+    git(book.parent, "commit", "-q", "-m", "y")
+    assert f"Commit: {UNASKED}this copy is not under git)" in cite.plain("ch05.a")
 
 
 @pytest.mark.parametrize(
