@@ -86,7 +86,7 @@ def test_a_missing_number_of_profile_full_tells_its_own_command(repository, form
     ):
         result("ch05.a@full")
     form.write(repository, form.entry("ch05.b"), run_=form.run("full"))
-    with pytest.raises(UnknownId, match=rf"ch05.a@full is not recorded in .*; the nearest: ch05.b: {told}"):
+    with pytest.raises(UnknownId, match=rf"ch05.a@full is not recorded in .*; the nearest: ch05.b@full: {told}"):
         result("ch05.a@full")
 
 

@@ -87,7 +87,7 @@ def test_an_npz_file_serves_as_well(tmp_path):
         (2, "--images {flowers} --size 0 --out {out}", "size must be at least 1, got 0"),
         (1, "--images {flowers} --size 10 --out {out}", "size must be a multiple of 4"),
         (2, "--images {flowers} --size 8 --steps 0 --out {out}", "steps must be at least 1, got 0"),
-        (2, "--images {flowers} --size 8 --seed -1 --out {out}", "seed must lie in 0 to 2\*\*32 - 1, got -1"),
+        (2, "--images {flowers} --size 8 --seed -1 --out {out}", "seed must lie in 0 to 2**32 - 1, got -1"),
         (2, "--images {flowers} --size 8 --out {out}.pt", "out must end in .safetensors, got"),
         (
             2,
