@@ -47,13 +47,13 @@ book: env  ## execute every chapter afresh, judge the claims, render the site fr
 	rm -rf "$(BUILD)/book" "$(BUILD)/html"
 	$(RENDER) --path-output "$(BUILD)/book" "$(BUILD)/stage"
 	mv "$(BUILD)/book/_build/html" "$(BUILD)/html"
-	@echo "open $(abspath $(BUILD))/html/index.html, or: make serve"
+	@echo "open $(abspath $(BUILD))/html/index.html, or: make serve OUT=$(OUT)"
 
 # from clean: an incremental build forgets the errors of pages that it skips
 html: env  ## render the committed record
 	rm -rf "$(BUILD)/html" "$(BUILD)/.doctrees"
 	$(RENDER) --path-output "$(OUT)" .
-	@echo "open $(abspath $(BUILD))/html/index.html, or: make serve"
+	@echo "open $(abspath $(BUILD))/html/index.html, or: make serve OUT=$(OUT)"
 
 chapter: env  ## execute one chapter afresh in the staging folder: make chapter CH=05
 	$(if $(CH),,$(error CH must name a chapter, as in: make chapter CH=05))

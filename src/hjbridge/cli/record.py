@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hjbridge.cli import names
-from hjbridge.cli.terminal import Json, Usage, interruptible, print_json, say, table
+from hjbridge.cli.terminal import Json, Usage, interruptible, print_json, say, table, well_used
 
 
 def run(
@@ -38,7 +38,7 @@ def run(
     names.at_least(1, jobs=jobs)
     chapters = [names.chapter(given, names.chapters()) for given in chapter or names.chapters()]
     size = names.meant("profile", profile, names.profiles())
-    with interruptible(left_of_run):
+    with interruptible(left_of_run), well_used():
         folder = runner.run(chapters, profile=size, seed=seed, jobs=jobs, folder=stage, record=record, progress=Lines())
     if chapters and (judged := runner.staged_claims(folder, chapters)):
         table(("claim", "verdict", "our number"), [(v.id, v.verdict, v.ours or v.reason) for v in judged])
@@ -81,7 +81,8 @@ def seal(
     """Seal inputs that were made or edited by hand, after checking every other file; tell what has changed."""
     from hjbridge.ledger import review
 
-    told = review.seal(paths)
+    with well_used():
+        told = review.seal(paths)
     say("\n".join(told) if told else "nothing has changed")
 
 

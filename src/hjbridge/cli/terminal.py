@@ -60,6 +60,15 @@ def interruptible(left: Callable[[], str]) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+@contextmanager
+def well_used() -> Iterator[None]:
+    """Tell what a function refuses, a ValueError, as wrong usage: exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        raise Usage(str(error)) from error
+
+
 def spell_out(stream: TextIO) -> None:
     """Let a stream that cannot hold every sign print those it has, and the others in plain letters: +-, x, 10^-5."""
     encoding = getattr(stream, "encoding", None) or "utf-8"

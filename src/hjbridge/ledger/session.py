@@ -46,7 +46,8 @@ class Session:
     def excused(self) -> Iterator[None]:
         """Say once that numbers are not kept, and go on, where the scratch folder cannot be written.
 
-        A notebook that is run alone, in a read-only checkout or far from one, still shows what it finds. A folder that
+        A notebook that is run alone, in a read-only checkout or far from one, still shows what it finds; only its claim
+        check needs the claims of a clone. A folder that
         HJBRIDGE_RESULTS names was asked for, and is missed: the error passes.
         """
         try:

@@ -111,15 +111,16 @@ def test_normalise_checks_and_rewrites(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("code", "words", "message"),
     [
-        (("run", "--record", "--profile", "smoke"), "the record holds profile book with seed 0"),
-        (("run", "--record", "--seed", "1"), "the record holds profile book with seed 0"),
-        (("cite",), "CITATION.cff cannot be read"),
+        (2, ("run", "--record", "--profile", "smoke"), "the record holds profile book with seed 0"),
+        (2, ("run", "--record", "--seed", "1"), "the record holds profile book with seed 0"),
+        (2, ("seal", "nothing"), "path must be one of data/results/"),
+        (1, ("cite",), "CITATION.cff cannot be read"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_line(repository, capsys, words, message):
-    assert call(*words) == 1
+def test_what_cannot_be_done_is_told_in_one_line(repository, capsys, code, words, message):
+    assert call(*words) == code
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and "Traceback" not in error
 
