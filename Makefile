@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env book html chapter record train bench lint test serve lock clean
+.PHONY: help env book html lab chapter record train bench lint test serve lock clean
 
 # size of the run: smoke, book or full
 PROFILE ?= book
@@ -54,6 +54,11 @@ html: env  ## render the committed record
 	rm -rf "$(BUILD)/html" "$(BUILD)/.doctrees"
 	$(RENDER) --path-output "$(OUT)" .
 	@echo "open $(abspath $(BUILD))/html/index.html, or: make serve OUT=$(OUT)"
+
+# without MPLBACKEND: kernels draw into the notebook
+lab: env  ## open the chapters in JupyterLab, as copies with their numbers written out
+	$(BIN)/hjbridge reading "$(BUILD)/reading"
+	env -u MPLBACKEND $(BIN)/jupyter lab --ServerApp.root_dir="$(abspath $(BUILD))/reading"
 
 chapter: env  ## execute one chapter afresh in the staging folder: make chapter CH=05
 	$(if $(CH),,$(error CH must name a chapter, as in: make chapter CH=05))

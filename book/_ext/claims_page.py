@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst.states import Inliner
-from record_nodes import RecordDirective, badge, facts, raw, table
+from record_nodes import RecordDirective, badge, facts, filter_form, raw
 from results_role import failure, file_of, folder, label_link, link
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -51,13 +52,6 @@ def with_links(text: str, known: dict[str, Result]) -> nodes.paragraph:
     return paragraph
 
 
-def numbers(claim: Claim, known: dict[str, Result]) -> str:
-    """The recorded numbers that our finding names, for the table."""
-    slots = {match[1]: int(match[2]) if match[2] else None for match in SLOT.finditer(claim.ours)}
-    texts = [html.escape(known[id].text(digits)) for id, digits in slots.items() if id in known]
-    return "<br>".join(text.replace(" ", "\N{NO-BREAK SPACE}") for text in texts)
-
-
 def source_of(claim: Claim) -> str:
     """Source of a claim with a link to arXiv where it is there."""
     source = claim.source
@@ -71,45 +65,48 @@ def source_of(claim: Claim) -> str:
 
 
 class ClaimList(RecordDirective):
-    """A table of all claims, then one entry each."""
+    """An entry for each claim: id, verdict, chapter, what is said, what was found; sources and reasons are folded."""
 
     def run(self) -> list[nodes.Node]:
         """Judge every claim on the record of this build."""
         known = all_results(folder(self.env))
         found: list[nodes.Node] = []
-        rows: list[tuple[str, ...]] = []
+        count: Counter[str] = Counter()
+        chapters: dict[str, str] = {}
         for claim in claims_of(self.env).values():
             try:
                 verdict = status(claim, partial(result, folder=folder(self.env)))
             except ClaimError as error:
                 found.append(self.failed(str(error)))
                 verdict = Verdict(claim.id, claim.claim, "failed", "", str(error), cited(claim))
-            chapter = page_link(self.env, claim.chapter)
-            link_to = f'<a href="#claim-{claim.id.lower()}">{claim.id}</a>'
-            words, source = html.escape(claim.claim), html.escape(cited(claim))
-            rows.append((link_to, words, badge(verdict.verdict), numbers(claim, known), source, chapter))
-            found.append(self.detail(claim, verdict, known, chapter))
-        return [table(("Id", "Claim", "Verdict", "Our number", "Source", "Chapter"), rows, "book-claims"), *found]
+            count[verdict.verdict] += 1
+            chapters[claim.chapter] = f"Chapter {claim.chapter}"
+            found.append(self.detail(claim, verdict, known))
+        verdicts = {word: f"{word} ({number})" for word, number in count.most_common()}
+        menus = {"verdict": verdicts, "chapter": dict(sorted(chapters.items()))}
+        return [filter_form(".book-entry", "claims", menus, search="in claim and finding"), *found]
 
-    def detail(self, claim: Claim, verdict: Verdict, known: dict[str, Result], chapter: str) -> nodes.container:
+    def detail(self, claim: Claim, verdict: Verdict, known: dict[str, Result]) -> nodes.container:
         """Everything about one claim."""
         box = self.entry(f"claim-{claim.id.lower()}")
-        name = f"<strong>{claim.id}</strong>"
-        box += raw(f'<p class="book-head">{name} {badge(verdict.verdict)}</p><p><q>{html.escape(claim.claim)}</q></p>')
-        if all(id in known for id in claim.results):
+        chapter = f"chapter {page_link(self.env, claim.chapter)}"
+        marks = f'data-verdict="{html.escape(verdict.verdict)}" data-chapter="{claim.chapter}"'
+        head = f'<strong>{claim.id}</strong> {badge(verdict.verdict)}<span class="book-where">{chapter}</span>'
+        box += raw(f'<p class="book-head" {marks}>{head}</p><p><q>{html.escape(claim.claim)}</q></p>')
+        reading = ""
+        if not SLOT.search(claim.ours):
+            box += nodes.paragraph("", claim.correct)  # only reading can settle it
+        elif all(id in known for id in claim.results):
             box += with_links(claim.ours, known)
-        box += raw(
-            facts(
-                [
-                    ("Why this verdict", html.escape(verdict.reason)),
-                    ("Correct reading", html.escape(claim.correct)),
-                    ("Printed figure", html.escape(claim.reported or "")),
-                    ("Source", source_of(claim)),
-                    ("Source checked", html.escape(claim.checked)),
-                    ("Chapter", chapter),
-                ]
-            )
-        )
+            reading = claim.correct
+        pairs = [
+            ("Why this verdict", html.escape(verdict.reason)),
+            ("Correct reading", html.escape(reading)),
+            ("Printed figure", html.escape(claim.reported or "")),
+            ("Source", source_of(claim)),
+            ("Source checked", html.escape(claim.checked)),
+        ]
+        box += raw(f"<details><summary>Verdict, reading and source of {claim.id}</summary>{facts(pairs)}</details>")
         return box
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import html
 import json
@@ -10,6 +9,7 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
+from dark_figures import DARK, LIGHT, drawings
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx import addnodes
@@ -17,8 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 
-def find(notebook: Path, name: str) -> tuple[bytes, str]:
-    """The PNG of the cell whose figure has this name, and its alternative text.
+def find(notebook: Path, name: str) -> tuple[bytes, bytes, str]:
+    """The light and the dark PNG (empty: none) of the cell whose figure has this name, and its alternative text.
 
     Raises: ValueError if no cell has it, or the cell has no picture among its outputs.
     """
@@ -26,8 +26,9 @@ def find(notebook: Path, name: str) -> tuple[bytes, str]:
         shown = cell.get("metadata", {}).get("mystnb", {})
         if shown.get("figure", {}).get("name") == name:
             for output in cell.get("outputs", []):
-                if picture := output.get("data", {}).get("image/png"):
-                    return base64.b64decode(picture), shown["image"]["alt"]
+                light, dark = drawings(output)
+                if light:
+                    return light, dark, shown["image"]["alt"]
     raise ValueError(f"figure must be the name of one in {notebook.name}, got {name!r}")
 
 
@@ -38,20 +39,17 @@ class NotebookFigure(Directive):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        """Write the picture beside the site's images and refer to it."""
+        """Write the pictures beside the site's images and refer to them."""
         env: BuildEnvironment = self.state.document.settings.env
         document, name = self.arguments
         notebook = Path(env.srcdir) / f"{document}.ipynb"
         env.note_dependency(str(notebook))
         try:
-            picture, alternative = find(notebook, name)
+            light, dark, alternative = find(notebook, name)
         except (OSError, ValueError) as error:
             return [self.state.document.reporter.error(f"notebook-figure: {error}", line=self.lineno)]
-        target = Path(env.app.outdir) / "_images" / f"{name}-{hashlib.sha256(picture).hexdigest()[:12]}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(picture)
-        source = posixpath.relpath(f"_images/{target.name}", posixpath.dirname(env.docname) or ".")
-        image = f'<figure><img src="{source}" alt="{html.escape(alternative)}"><figcaption>'
+        pictures = [(light, LIGHT), (dark, DARK)] if dark else [(light, [])]
+        images = "".join(self.image(env, picture, alternative, classes) for picture, classes in pictures)
         caption = nodes.container()
         self.state.nested_parse(self.content, self.content_offset, caption)
         link = addnodes.pending_xref(
@@ -61,10 +59,20 @@ class NotebookFigure(Directive):
         if isinstance(last := caption[-1], nodes.paragraph):
             last += [nodes.Text(" "), link]
         return [
-            nodes.raw("", image, format="html"),
+            nodes.raw("", f"<figure>{images}<figcaption>", format="html"),
             *caption.children,
             nodes.raw("", "</figcaption></figure>", format="html"),
         ]
+
+    def image(self, env: BuildEnvironment, picture: bytes, alternative: str, classes: list[str]) -> str:
+        """Write one picture and return its element."""
+        name = f"{self.arguments[1]}-{hashlib.sha256(picture).hexdigest()[:12]}.png"
+        target = Path(env.app.outdir) / "_images" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(picture)
+        source = posixpath.relpath(f"_images/{name}", posixpath.dirname(env.docname) or ".")
+        words = f' class="{" ".join(classes)}"' if classes else ""
+        return f'<img src="{source}" alt="{html.escape(alternative)}"{words}>'
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -33,6 +33,27 @@ def facts(pairs: list[tuple[str, str]]) -> str:
     return f'<dl class="book-facts">{rows}</dl>'
 
 
+def filter_form(items: str, what: str, menus: dict[str, dict[str, str]], search: str) -> nodes.raw:
+    """A form that filter.js brings to life; without scripts it stays hidden and everything is shown.
+
+    Args: items, selector of what is filtered; what, their name in the plural; menus, name -> value -> words, matched
+        with the attribute data-<name> of an item; search, what the box for words looks through.
+    """
+
+    def option(value: str, text: str) -> str:
+        return f'<option value="{html.escape(value)}">{html.escape(text)}</option>'
+
+    parts = []
+    for name, words in menus.items():
+        options = option("", "all") + "".join(option(*pair) for pair in words.items())
+        parts.append(f'<label>{name.capitalize()} <select name="{name}">{options}</select></label>')
+    box = f'<input type="search" name="words" placeholder="{html.escape(search)}" size="22">'
+    parts.append(f"<label>Words {box}</label>")
+    parts.append(f'<output aria-live="polite" data-what="{html.escape(what)}"></output>')
+    named = f'data-items="{html.escape(items)}" role="search" aria-label="Filter the {html.escape(what)}"'
+    return raw(f'<form class="book-filter" {named} hidden>{"".join(parts)}</form>')
+
+
 class RecordDirective(Directive):
     """A directive that reads the record of the build."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from record_nodes import RecordDirective, badge, facts, raw, table
+from record_nodes import RecordDirective, badge, facts, filter_form, raw, table
+from result_uses import used_in
 from results_role import anchor, folder
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -44,6 +46,7 @@ class ResultList(RecordDirective):
         if not known:
             return [nodes.paragraph("", "Nothing is on record yet.")]
         sections: dict[str, nodes.section] = {}
+        count = Counter(key[2:4] for key in known)
         for key, entry in sorted(known.items()):
             number = key[2:4]
             if number not in sections:
@@ -55,9 +58,15 @@ class ResultList(RecordDirective):
                 sections[number] += [nodes.paragraph("", run) for run in runs]
                 if found := stale.get(f"chapter {number}"):
                     sections[number] += raw(f"<p>{stale_note(found)}</p>")
+                words = f"{count[number]} numbers of chapter {number}" if count[number] > 1 else "1 number"
+                sections[number] += raw(f'<details class="book-group"><summary>{words}</summary>')
             odd = stale.get(key, []) + ([] if "@" in key else stale.get(f"chapter {number}", []))
             sections[number] += self.detail(key, entry, odd)
-        return list(sections.values())
+        for section in sections.values():
+            section += raw("</details>")
+        menus = {"chapter": {number: f"{number} ({k})" for number, k in sorted(count.items())}}
+        search = filter_form(".book-entry", "numbers", menus, search="in id, protocol, claim")
+        return [search, *sections.values()]
 
     def detail(self, key: str, entry: Result, stale: list[Finding]) -> nodes.container:
         """Everything about one number."""
@@ -65,12 +74,13 @@ class ResultList(RecordDirective):
         mark = badge("stale") if stale else ""
         text = html.escape(entry.text())
         seeds = entry.seeds if isinstance(entry.seeds, int) or not entry.seeds else ", ".join(map(str, entry.seeds))
+        head = f'<code>{html.escape(key)}</code> {mark}<span class="book-value">{text}</span>'
         box += raw(
-            f'<p class="book-head"><code>{html.escape(key)}</code> {mark}<span class="book-value">{text}</span></p>'
+            f'<details><summary class="book-head" data-chapter="{key[2:4]}">{head}</summary>'
             + facts(
                 [
                     ("Protocol", html.escape(entry.protocol or "")),
-                    ("Exact value", repr(entry.value) if isinstance(entry.value, float) and not entry.stderr else ""),
+                    ("Unrounded", repr(entry.value) if isinstance(entry.value, float) and not entry.stderr else ""),
                     ("Samples", f"{entry.n:,}" if entry.n else ""),
                     ("Seeds", str(seeds or "")),
                     ("Reference", reference(entry)),
@@ -81,6 +91,8 @@ class ResultList(RecordDirective):
                 ]
             )
         )
+        box += used_in(target=anchor(key))
+        box += raw("</details>")
         return box
 
     def claims(self, entry: Result) -> str:
@@ -99,7 +111,7 @@ def reference(entry: Result) -> str:
 def run_of(entry: Result) -> str:
     """Profile, seed, time and versions of a run in one line."""
     parts = [f"Profile {entry.profile}", f"seed {entry.run.get('seed', 0)}"]
-    if isinstance(seconds := entry.run.get("seconds"), int | float):
+    if isinstance(seconds := entry.run.get("seconds"), int | float) and seconds >= 1:
         parts.append(f"{seconds:,.0f} s on {entry.run.get('cpu') or 'one core'}")
     return ", ".join(parts) + ": " + ", ".join(f"{name} {v}" for name, v in entry.run.get("versions", {}).items()) + "."
 

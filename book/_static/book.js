@@ -4,10 +4,11 @@
 
   const SCROLLING = "mjx-container[display], div.math, .pst-scrollable-table-container, .cell_output .output, pre";
 
-  // whether something lies beyond the right edge; the style sheet fades the edge then
+  // whether something lies beyond the right or the left edge; the style sheet fades the edge then
   function mark(box) {
-    const left = box.scrollWidth - box.clientWidth - box.scrollLeft;
-    box.classList.toggle("reaches-on", left > 8 && getComputedStyle(box).overflowX !== "visible");
+    const scrolls = !["visible", "clip"].includes(getComputedStyle(box).overflowX);
+    box.classList.toggle("reaches-on", scrolls && box.scrollWidth - box.clientWidth - box.scrollLeft > 1);
+    box.classList.toggle("reaches-back", scrolls && box.scrollLeft > 1);
   }
 
   function reachable() {
@@ -31,6 +32,7 @@
     const ready = window.MathJax && MathJax.startup && MathJax.startup.promise;
     (ready || Promise.resolve()).then(reachable);
     window.addEventListener("resize", reachable);
+    document.addEventListener("toggle", reachable, true); // what was folded had no width
   });
 
   window.addEventListener("beforeprint", function () {

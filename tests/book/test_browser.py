@@ -1,18 +1,13 @@
 """What only a browser shows: scripts, mathematics, contrast, widths, search. Chromium, served on this machine."""
 
-import functools
-import http.server
-import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 #: rules that the theme or docutils breaks and a page of ours cannot mend, with what breaks them
 THEIRS = {
@@ -22,7 +17,8 @@ THEIRS = {
 }
 RENDERED = "async () => { await (window.MathJax?.startup?.promise ?? null); }"
 LOOK = """() => {
-  const article = document.querySelector("article"), shown = [...article.querySelectorAll("img")];
+  const article = document.querySelector("article"), seen = i => i.getClientRects().length > 0;
+  const shown = [...article.querySelectorAll("img")].filter(seen);
   return {
     formulas: article.querySelectorAll(".math").length,
     rendered: article.querySelectorAll("mjx-container").length,
@@ -53,30 +49,6 @@ class Look:
     requests: list[str] = field(default_factory=list)
     state: dict = field(default_factory=dict)
     violations: list = field(default_factory=list)
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def address(site: Path) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert path, "chromium must be installed; on Debian: apt-get install chromium"
-    with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=path, args=FLAGS)
-        yield found
-        found.close()
 
 
 def context(browser: Browser, mode: str) -> BrowserContext:

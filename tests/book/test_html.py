@@ -12,8 +12,9 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
 
-from hjbridge.ledger import all_results
-from hjbridge.ledger.claims import VERDICTS, load_claims
+from hjbridge.ledger import all_results, result
+from hjbridge.ledger.claims import SLOT, VERDICTS, load_claims
+from hjbridge.ledger.verdicts import status
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -153,15 +154,46 @@ def test_every_claim_has_an_entry_with_a_verdict_in_words(site):
         badge = entry.select_one(".book-badge")
         assert badge.text in VERDICTS, (id, badge)
         assert badge.text.replace(" ", "-") in badge["class"], id
-    assert len(page.select("table.book-claims tbody tr")) == len(claims)
+    assert len(page.select(".book-entry")) == len(claims)
+
+
+def test_a_claim_shows_its_finding_in_words_and_answers_to_the_menus(site):
+    page = article(site / "book" / "claims.html")
+    menus = {menu["name"]: [option["value"] for option in menu.select("option")] for menu in page.select("select")}
+    for id, claim in load_claims(ROOT / "data" / "claims.yml").items():
+        entry = page.find(id=f"claim-{id.lower()}")
+        head = entry.select_one(".book-head")
+        assert head["data-verdict"] == entry.select_one(".book-badge").text and head["data-verdict"] in menus["verdict"]
+        assert head["data-chapter"] == claim.chapter and claim.chapter in menus["chapter"]
+        entry.details.extract()
+        words = " ".join(entry.find_all("p")[-1].get_text().split())
+        words = words.replace("\N{MINUS SIGN}", "-").replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+        finding = status(claim, result).ours if SLOT.search(claim.ours) else claim.correct
+        assert words == " ".join(finding.split()), id
+    assert page.select_one("form.book-filter").has_attr("hidden"), "without scripts nothing is filtered"
 
 
 def test_every_recorded_number_has_an_entry(site):
     page = article(site / "book" / "results.html")
-    for id, result in all_results(ROOT / "data" / "results").items():
+    for id, number in all_results(ROOT / "data" / "results").items():
         entry = page.find(id="result-" + re.sub(r"[._@]", "-", id))
         assert entry is not None, id
-        assert entry.select_one(".book-value").text == result.text(), id
+        assert entry.select_one(".book-value").text == number.text(), id
+
+
+def test_results_are_folded_by_chapter_and_lead_back_to_where_they_are_used(site):
+    page = article(site / "book" / "results.html")
+    groups = page.select("section > details.book-group")
+    assert len(groups) == 4 and not any(group.has_attr("open") for group in groups)
+    assert sum(len(group.select(".book-entry")) for group in groups) == len(all_results(ROOT / "data" / "results"))
+    used = page.find(id="result-ch02-hje-idle").select(".book-used a")
+    targets = [link["href"] for link in used]
+    assert "../notebooks/02_exact_problems.html#ch02-hundred" in targets or any("02_exact" in one for one in targets)
+    assert "intro.html" in " ".join(targets)
+    for box in page.select(".book-used"):
+        id = box.parent.parent["id"]
+        assert box.select("a") or id.endswith("-full"), f"{id} leads nowhere"
+        assert "Recorded in " in box.text or id.endswith("-full"), id
 
 
 def test_numbers_in_the_chapters_link_to_their_entries(site, pages):
@@ -229,9 +261,26 @@ def test_the_search_index_holds_the_pages(site, pages):
 
 def test_the_figure_of_the_introduction_is_the_committed_one_of_its_chapter(site):
     figure = article(site / "book" / "intro.html").select_one("figure")
-    cells = json.loads((ROOT / "notebooks" / "05_noise_and_its_reverse.ipynb").read_text())["cells"]
-    named = [c for c in cells if c["metadata"].get("mystnb", {}).get("figure", {}).get("name") == "fig-05-forward"]
-    picture = base64.b64decode(named[0]["outputs"][0]["data"]["image/png"])
-    assert (site / "book" / figure.img["src"]).read_bytes() == picture
+    cells = json.loads((ROOT / "notebooks" / "06_ddpm.ipynb").read_text())["cells"]
+    named = [c for c in cells if c["metadata"].get("mystnb", {}).get("figure", {}).get("name") == "fig-06-walk"]
+    data = next(output["data"] for output in named[0]["outputs"] if "image/png" in output.get("data", {}))
+    assert (site / "book" / figure.img["src"]).read_bytes() == base64.b64decode(data["image/png"])
     assert figure.img["alt"] == named[0]["metadata"]["mystnb"]["image"]["alt"]
-    assert figure.figcaption.a["href"].endswith("05_noise_and_its_reverse.html#fig-05-forward")
+    assert figure.figcaption.a["href"].endswith("06_ddpm.html#fig-06-walk")
+
+
+def test_the_landing_page_answers_before_it_explains(site):
+    page = article(site / "book" / "intro.html")
+    surprises = page.select(".book-surprises li")
+    assert len(surprises) == 3
+    for item in surprises:
+        assert item.select_one("a.claim.book-badge") and item.select("a.result"), item.text[:60]
+    assert [link["href"] for link in page.select("a.sd-btn")] == [
+        "../notebooks/01_bellman_to_hjb.html",
+        "reproduce.html",
+    ]
+    order = [
+        page.select_one(mark) for mark in ("figure", "a.sd-btn", ".book-surprises", "ol.book-chapters", "div.math")
+    ]
+    lines = [mark.sourceline * 10_000 + mark.sourcepos for mark in order]
+    assert lines == sorted(lines)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,18 @@ from hjbridge.ledger import Result, schema
 from hjbridge.ledger.freshness import module_hashes, notebook_hash
 
 EXTENSIONS = Path(__file__).resolve().parents[2] / "book" / "_ext"
+NAMES = [
+    "myst_parser", "sphinx.ext.mathjax", "results_role", "results_page", "result_uses", "claims_page",
+    "notebook_figure", "rerun", "kept_together",
+]  # fmt: skip
 CONFIG = f"""
 import sys
 sys.path.insert(0, {str(EXTENSIONS)!r})
-extensions = ["myst_parser", "results_role", "results_page", "claims_page", "notebook_figure", "rerun"]
+extensions = {NAMES!r}
 exclude_patterns = ["_build"]
 html_theme = "basic"
 root_doc = "index"
+myst_enable_extensions = ["dollarmath"]
 """
 INDEX = """# Book
 
@@ -131,6 +137,34 @@ def test_links_lead_to_the_entry_of_the_number(book):
     assert "500" in entry.text and "0, 1, 2" in entry.text and "make chapter CH=06" in entry.text
 
 
+def test_the_entry_of_a_number_leads_back_to_the_sections_that_print_it(book):
+    def used(id: str) -> list[tuple[str, str]]:
+        links = page(book, "book/results.html").find(id=id).select(".book-used a")
+        return [(link["href"], link.text) for link in links]
+
+    assert build(book)[0] == 0
+    assert used("result-ch06-fd-ddpm") == [("../index.html#book", "Book")]
+    assert used("result-ch06-params") == [("claims.html#claim-c99", "Claims, C99"), ("../index.html#book", "Book")]
+    (book / "index.md").write_text(INDEX + "\n## Later\n\n{result}`ch06.fd_ddpm`, {result}`ch06.fd_ddpm`\n")
+    assert build(book)[0] == 0
+    assert used("result-ch06-fd-ddpm") == [("../index.html#book", "Book"), ("../index.html#later", "Book, Later")]
+    (book / "index.md").write_text(INDEX.replace("The distance is {result}`ch06.fd_ddpm`, exactly", "Exactly"))
+    assert build(book)[0] == 0
+    assert used("result-ch06-fd-ddpm") == []
+    assert "No page prints it." in page(book, "book/results.html").find(id="result-ch06-fd-ddpm").text
+
+
+def test_punctuation_stays_with_what_it_follows_and_nothing_is_lost(book):
+    text = "Start at $x$, $y$, $z$; (in $w$), see {result}`ch06.params`. Then $v$ alone, and {claim}`C99`, so."
+    (book / "index.md").write_text(INDEX + f"\n## Marks\n\n{text}\n", encoding="utf-8")
+    assert build(book)[0] == 0
+    paragraph = page(book, "index.html").find(id="marks").p
+    plain = re.sub(r"\\\(|\\\)", "", " ".join(paragraph.get_text().split()))
+    assert plain == "Start at x, y, z; (in w), see 12,345. Then v alone, and C99 reproduced, so."
+    boxes = [re.sub(r"\\\(|\\\)", "", box.get_text()) for box in paragraph.select(".book-together")]
+    assert boxes == ["x,", "y,", "z;", "w),", "12,345.", "C99 reproduced,"]
+
+
 def test_digits_can_be_asked_for(book):
     (book / "index.md").write_text(INDEX.replace("`ch06.params`", "`ch06.params | 2`"), encoding="utf-8")
     assert build(book)[0] == 0
@@ -224,21 +258,22 @@ def test_how_a_chapter_was_run_is_printed_with_the_environment(book, monkeypatch
     assert code == 0, messages
     environment = hashlib.sha256(b"torch==2.13.0\n").hexdigest()[:12]
     told = " ".join(page(book, "index.html").text.split())
-    assert "Recorded in 404 s" in told and "AMD EPYC" in told and "python 3.11.7, torch 2.13.0" in told
+    assert "Recorded in 6 min 44 s" in told and "AMD EPYC" in told and "python 3.11.7, torch 2.13.0" in told
     assert f"Environment {environment} (constraints.txt), commit abc1234." in told
     assert [word.text for word in page(book, "index.html").select("code")][-2:] == [environment, "abc1234"]
     ran(7.2, {"torch": "3.0"})
     assert build(book)[0] == 0
     told = page(book, "index.html").text
-    assert "Recorded in 7 s" in told and "torch 3.0" in told and "404" not in told, "a new record is read again"
+    assert "Recorded in 7 s" in told and "torch 3.0" in told and "44 s" not in told, "a new record is read again"
 
 
-def test_the_run_of_a_chapter_without_record_fails_the_build(book):
+@pytest.mark.parametrize("role", ["rerun", "runtime"])
+def test_the_run_of_a_chapter_without_record_fails_the_build(book, role):
     (book / "constraints.txt").touch()
-    (book / "index.md").write_text(INDEX + "\n{rerun}`07`\n", encoding="utf-8")
+    (book / "index.md").write_text(INDEX + f"\n{{{role}}}`07`\n", encoding="utf-8")
     for _ in range(2):  # a build that failed is not forgiven by the next one
         code, messages = build(book)
-        assert code != 0 and "rerun '07'" in messages and "ch07.json" in messages
+        assert code != 0 and f"{role} '07'" in messages and "ch07.json" in messages
 
 
 @pytest.mark.parametrize(("figure", "word"), [("fig-none", "fig-none"), ("fig-empty", "fig-empty")])

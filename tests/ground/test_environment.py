@@ -131,10 +131,12 @@ def test_environment_yml_makes_the_same_environment(root, project):
     assert "-e '.[all]'" in script, "make env installs what environment.yml installs"
 
 
-def test_post_build_installs_the_package_alone(root):
+def test_post_build_installs_the_package_alone_and_makes_the_copies_that_the_rocket_opens(root):
     path = root / "postBuild"
     assert path.stat().st_mode & 0o111
-    assert path.read_text().splitlines()[-1] == "pip install --no-deps -e ."
+    commands = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert commands == ["set -euo pipefail", "pip install --no-deps -e .", "hjbridge reading reading"]
+    assert 'ON_BINDER = "reading/"' in (root / "book" / "_ext" / "readers_copies.py").read_text()
     assert not (root / "binder").exists(), "a folder binder/ would hide environment.yml and postBuild"
 
 

@@ -21,10 +21,11 @@ ALLOWED = {
     "ledger": {"store"},
     "cli": {"store", "data", "metrics", "training", "plotting", *FLOORS, "ledger"},
 }
-# single modules that may do more: where checkpoints lie, how a file is written whole, and the style of the figures
+# single modules that may do more: where checkpoints lie, how a file is written whole, the style of figures and their
+# dark drawings
 EXTRA = {
     "score.checkpoint": {"store"}, "score.release": {"store"}, "hjb.solution": {"store"},
-    "ledger.setup": {"plotting.style"},
+    "ledger.setup": {"plotting.style"}, "ledger.pages_run": {"plotting.dark"},
 }  # fmt: skip
 # circles that may be closed inside a function: `to_gym` hands a problem on, and a file read by `load` names its method
 CLOSED_INSIDE = {("hjb.problem", "hjb.gym"), ("hjb.solution", "hjb")}

@@ -13,6 +13,7 @@ WANTED = {
     "book",
     "env",
     "html",
+    "lab",
     "chapter",
     "record",
     "train",

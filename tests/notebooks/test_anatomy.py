@@ -1,12 +1,23 @@
 """Every chapter follows the house's order of blocks and stays within its measures."""
 
+import ast
 import re
+from itertools import pairwise
 
 MARKS = ("In this chapter", "## Claim check", "## What does not hold", "## Exercises", "Reproduce this chapter")
 
 
 def text(cell):
     return "".join(cell["source"])
+
+
+def tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
+def shown(cells):
+    """Code that a reader of the page sees: all but set-up, parameters, recorded cells and the claim check."""
+    return [cell for cell in cells if cell["cell_type"] == "code" and not tags(cell)]
 
 
 def test_the_blocks_stand_in_their_order(cells, chapter):
@@ -25,10 +36,37 @@ def test_the_parameters_are_two_literals(cells):
 def test_code_is_short_and_explained(cells):
     code = [text(cell) for cell in cells if cell["cell_type"] == "code"]
     words = sum(len(text(cell).split()) for cell in cells if cell["cell_type"] == "markdown")
-    lines = [len(cell.splitlines()) for cell in code]
-    assert max(lines) <= 25
-    assert words >= 10 * sum(lines)
+    lines = sum(len(text(cell).splitlines()) for cell in shown(cells))
+    assert words >= 10 * lines
     assert not any(re.search(r"^\s*[!%]|pip install|subprocess|os\.system", cell, re.M) for cell in code)
+
+
+def test_a_shown_cell_is_what_a_reader_would_type(cells):
+    """Fifteen lines of eighty columns, without what only the ledger needs."""
+    exercises = next(k for k, cell in enumerate(cells) if "## Exercises" in text(cell))
+    assert 10 <= len(shown(cells[:exercises])) <= 16
+    for cell in shown(cells):
+        lines = text(cell).splitlines()
+        assert len(lines) <= 15 and max(map(len, lines)) <= 80, f"{cell['id']}: {len(lines)} lines"
+        for node in ast.walk(ast.parse(text(cell))):
+            name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            assert name not in ("record", "record_all", "verdict_table", "setup"), cell["id"]
+            unpacked = isinstance(node, ast.keyword) and node.arg in (None, "protocol")
+            assert not unpacked, f"{cell['id']} unpacks a mapping or states a protocol: a cell tagged record may"
+
+
+def test_a_recorded_cell_follows_what_it_records(cells):
+    """It is folded on the page, under the ids that it prints."""
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    for before, cell in pairwise(code):
+        calls = re.findall(r"\brecord(?:_all)?\(", text(cell))
+        assert bool(calls) == ("record" in tags(cell)), cell["id"]
+        if calls:
+            lines = text(cell).splitlines()
+            assert len(lines) <= 15 and max(map(len, lines)) <= 80, f"{cell['id']}: {len(lines)} lines"
+            assert not tags(before) or "record" in tags(before), f"{cell['id']} follows no shown cell"
+            printed = "".join("".join(output.get("text", "")) for output in cell["outputs"])
+            assert re.search(r"^ch\d\d\.\w+ = ", printed, re.M), f"{cell['id']} names no number"
 
 
 def test_the_claim_check_is_shown_and_compared(cells):

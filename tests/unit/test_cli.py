@@ -140,6 +140,7 @@ def test_json_of_a_failing_claim_is_whole_and_fails(repository, capsys, monkeypa
     session.open_session(Profile("book"), 0, "05", None)
     record("ch05.coefficient_deviation", 1.0)
     session.close_session()
+    capsys.readouterr()
     assert call("claims", "C32", "--json") == 1
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["verdict"] == "FAILS" and "expected <= 1e-10, got 1" in entry["reason"]

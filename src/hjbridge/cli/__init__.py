@@ -1,4 +1,6 @@
-"""The command line, `hjbridge COMMAND`: `record` reads and makes the record, `weights` trains, `sets` fetches data.
+"""The command line, `hjbridge COMMAND`.
+
+`record` reads and makes the record, `reading` copies chapters, `weights` trains, `sets` fetches data.
 
 Everything heavy is imported inside the command that needs it, so that help and completion answer at once.
 """
@@ -11,13 +13,13 @@ from typing import NoReturn
 
 import typer
 
-from hjbridge.cli import record, sets, weights
+from hjbridge.cli import reading, record, sets, weights
 from hjbridge.cli.terminal import Usage, say, spell_out
 
 EXIT_CODES = "Exit codes: 0 done, 1 something is wrong, 2 wrong usage or an unknown id, 130 interrupted."
 COMMANDS: tuple[Callable[..., None], ...] = (
-    record.run, record.check, record.seal, record.claims, record.results, record.cite, weights.train, weights.evaluate,
-    record.normalise, record.version,
+    record.run, record.pages, record.check, record.seal, record.claims, record.results, record.cite, reading.reading,
+    weights.train, weights.evaluate, record.normalise, record.version,
 )  # fmt: skip
 DATA_COMMANDS: tuple[Callable[..., None], ...] = (sets.list, sets.fetch, sets.verify)
 

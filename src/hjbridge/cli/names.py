@@ -76,6 +76,13 @@ def chapters() -> Iterable[str]:
     return files.notebooks()
 
 
+def pages() -> Iterable[str]:
+    """The pages that show what their programs do."""
+    from hjbridge.ledger.pages import pages
+
+    return pages()
+
+
 def claims() -> Iterable[str]:
     """Ids of the claims."""
     from hjbridge.ledger.claims import load_claims

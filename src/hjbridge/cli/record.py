@@ -1,4 +1,4 @@
-"""Commands on the record: run, check, seal, claims, results, cite, normalise, version."""
+"""Commands on the record: run, pages, check, seal, claims, results, cite, normalise, version."""
 
 from __future__ import annotations
 
@@ -52,6 +52,23 @@ def left_of_run() -> str:
     if stage.journal(files.root()).is_file():
         return "the outcome was on its way into the record; the next `make record` puts the rest there first"
     return "the record is unchanged; the same command begins again"
+
+
+def pages(
+    page: Annotated[
+        list[str] | None,
+        typer.Argument(help="Page, such as quickstart; none: all.", autocompletion=names.completing(names.pages)),
+    ] = None,
+) -> None:
+    """Run the programs on the pages and record what they print and draw."""
+    from hjbridge.ledger import files
+    from hjbridge.ledger import pages as shown
+
+    known = shown.pages()
+    for name in [names.meant("page", given, known) for given in page or known]:
+        outputs = shown.record(known[name])
+        drawn = sum(bool(output.pictures) for output in outputs)
+        say(f"{shown.place(known[name]).relative_to(files.root())}: {len(outputs)} programs, pictures: {drawn}")
 
 
 def check(

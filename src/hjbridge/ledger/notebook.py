@@ -21,6 +21,8 @@ CELL_METADATA = frozenset({"tags", "mystnb", "slideshow", "jp-MarkdownHeadingCol
 #: what a cell may be tagged: other tags of the site hide an output, others of nbval skip a comparison
 TAGS = frozenset({"parameters", "record", "hide-input", "nbval-ignore-output", "nbval-check-output"})
 WIDGET = "application/vnd.jupyter.widget-view+json"
+#: forms of a picture in base64; the last is the dark drawing of a figure
+PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "application/vnd.hjbridge.dark+png"})
 #: absolute paths below the usual top folders, as they stand in tracebacks and messages
 ABSOLUTE = re.compile(r"(?<![\w./:>-])/(?:home|root|Users|tmp|usr|var|opt|mnt|srv|private)(?:/[\w.@+-]+)+/?")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
@@ -135,7 +137,7 @@ def payload(mime: str, value: Any) -> Any:
     joined = text(value)
     if mime.startswith("text/"):
         return lines(plain(joined))
-    return joined.rstrip("\n") if mime in ("image/png", "image/jpeg", "image/gif") else lines(joined)
+    return joined.rstrip("\n") if mime in PICTURES else lines(joined)
 
 
 def plain(words: str) -> str:

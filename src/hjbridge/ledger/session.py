@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -156,15 +156,16 @@ def record(
     protocol: str | None = None,
     reference: Any = None,
     tolerance: Any = None,
+    below: Any = None,
     claims: str | Sequence[str] = (),
     digits: int | None = None,
     **extra: Any,
-) -> Result:
-    """Put a number on record.
+) -> None:
+    """Put a number on record, and print it as `id = value`.
 
     Args: see `Result`; numbers may be 0-d tensors or numpy scalars; a list of numbers, one per seed, is recorded as
-        their mean and its standard error; `extra` holds further JSON values.
-    Returns: the result, for printing.
+        their mean and its standard error; `below` is short for `reference=0` with this tolerance; `extra` holds
+        further JSON values.
     Raises: LedgerError before `setup`, for a duplicate id, another chapter's id, a file that cannot be written;
         ValueError for a malformed id, a value that is not finite, fewer than 3 seeds behind a stochastic number.
     """
@@ -180,6 +181,10 @@ def record(
         raise LedgerError(f"id must begin with ch{session.chapter}, the chapter of this notebook, got {id!r}")
     if id in session.results:
         raise LedgerError(f"{id} is recorded already ({session.results[id].text()}); run the set-up cell to start anew")
+    if below is not None:
+        if reference is not None or tolerance is not None:
+            raise ValueError(f"below of {id} must stand alone, got a reference or a tolerance beside it")
+        reference, tolerance = 0, below
     if isinstance(value, (list, tuple)):
         seeds = len(value) if seeds is None else seeds
         value, stderr = mean_and_error(value, 3 if session.profile.judged else 1)
@@ -204,12 +209,12 @@ def record(
     except BaseException:
         del session.results[id]
         raise
-    return replace(entry, run=session.run())
+    print(entry)
 
 
 def record_all(
     prefix: str, values: Mapping[Any, Any], references: Any = None, *, rtol: float | None = None, **common: Any
-) -> list[Result]:  # fmt: skip
+) -> None:
     """Put several numbers on record of which the same is to be said.
 
     record_all("ch05.gap", {"ode": 0.1, "sde": {100: 0.3, 400: 0.2}}) records ch05.gap_ode, ch05.gap_sde_100 and
@@ -218,10 +223,9 @@ def record_all(
     Args: prefix: where the ids begin. values: name to what `record` takes as a value, or to a further mapping.
         references: name to reference, where there is one, or one for all. rtol: tolerance relative to the references.
         common: further arguments of `record`; one that is a mapping, such as unit={"time": "s"}, is looked up by name.
-    Returns: the results, in the order of the values. Raises: as `record`.
+    Raises: as `record`.
     """
     shared = common | {"reference": references}
-    found: list[Result] = []
     for name, value in values.items():
         id = f"{prefix}_{name}" if "." in prefix else f"{prefix}.{name}"
         own: dict[str, Any] = {
@@ -229,12 +233,11 @@ def record_all(
         }
         own = {key: given for key, given in own.items() if given is not None}
         if isinstance(value, Mapping):
-            found += record_all(id, value, own.pop("reference", None), rtol=rtol, **own)
+            record_all(id, value, own.pop("reference", None), rtol=rtol, **own)
             continue
         if rtol is not None and "reference" in own:
             own["tolerance"] = rtol * abs(own["reference"])
-        found.append(record(id, value, **own))
-    return found
+        record(id, value, **own)
 
 
 def mean_and_error(values: Sequence[Any], least: int) -> tuple[float, float | None]:

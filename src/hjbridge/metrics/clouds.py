@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hjbridge.metrics.distances import wasserstein
-from hjbridge.sde import GaussianMixture
+from hjbridge.sde import GaussianMixture, Process, integrate, reverse
 
 
 def distribution(law: GaussianMixture, x: Tensor) -> Tensor:
@@ -78,3 +79,47 @@ def from_exact(
         raise ValueError(f"states must be ({len(laws)}, clouds * {n}, 1), got {tuple(states.shape)}")
     exact = torch.stack([law.sample(states.shape[1], generator) for law in laws])
     return wasserstein(states.reshape(-1, n).T, exact.reshape(-1, n).T).reshape(len(laws), -1)
+
+
+class Member(NamedTuple):
+    """What `family` found of one member: distances (times, clouds) and the quadratic variation for each generator."""
+
+    distances: Tensor
+    variations: list[float]
+
+
+def family(
+    mixture: GaussianMixture,
+    process: Process,
+    etas: Mapping[str, float],
+    times: Sequence[float],
+    size: tuple[int, int, int],
+    generators: Sequence[torch.Generator],
+) -> dict[str, Member]:
+    """Members of the reverse family, run by Euler's method from the exact p_1, against fresh draws of the exact p_t.
+
+    Args: mixture, the data, one-dimensional; process; etas, name to eta; times, points of the grid of the steps; size,
+        particles in a cloud, clouds and steps of a run; generators, one for each run: they draw in the order of etas.
+    Returns: name to `Member`, first "exact": draws of the law itself, without variations. The clouds of all runs stand
+        side by side; a variation is the mean over the particles of the sum of their squared increments.
+    Raises: ValueError if a time is no point of the grid, or as `from_exact` does.
+    """
+    n, clouds, steps = size
+    places = [round((1 - t) * steps) for t in times]
+    for t, place in zip(times, places, strict=True):
+        if not 0 <= place <= steps or abs(1 - place / steps - t) > 1e-9:
+            raise ValueError(f"times must be points of the grid of {steps} steps, got {t:g}")
+    grid, laws = torch.linspace(1, 0, steps + 1, dtype=torch.float64), [mixture.marginal(process, t) for t in times]
+    score, first = mixture.denoiser(process).score, mixture.marginal(process, 1.0)
+    found: dict[str, list[Tensor]] = {name: [] for name in ("exact", *etas)}
+    variations: dict[str, list[float]] = {name: [] for name in found}
+    for generator in generators:
+        exact = torch.stack([law.sample(n * clouds, generator) for law in laws])
+        found["exact"].append(from_exact(exact, laws, n, generator))
+        for name, eta in etas.items():
+            start = first.sample(n * clouds, generator)
+            path = integrate(reverse(process, score, eta), start, grid, generator=generator, record=True)
+            assert path.states is not None
+            found[name].append(from_exact(path.states[places], laws, n, generator))
+            variations[name].append(path.states.diff(dim=0).square().sum(dim=0).mean().item())
+    return {name: Member(torch.cat(found[name], dim=1), variations[name]) for name in found}

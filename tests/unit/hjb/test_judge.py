@@ -1,4 +1,6 @@
+import html
 import math
+import re
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -99,7 +101,7 @@ def limited(problem):
 
 def test_outside_its_domain_a_solution_lends_the_control_of_the_nearest_state():
     found = certify(LINE, limited(LINE), **QUICK)
-    assert found.outside > 0.001 and "states outside the domain" in str(found)
+    assert found.outside > 0.001 and "states outside the domain" in found.report()
     # every start is moved into the domain
     x0 = LINE.initial(512, torch.Generator().manual_seed(0)).clamp(-1, 1)
     assert found.value == pytest.approx(LINE.exact.value(x0, 0.0).mean().item())
@@ -131,9 +133,47 @@ def test_an_extrapolated_hopf_cole_value_errs_by_the_root_of_five():
         )
 
 
-def test_it_prints_as_a_table_and_draws_a_figure():
+def test_it_prints_a_verdict_and_three_lines():
+    shifted = certify(LINE, changed(LINE, lambda x, t: LINE.exact.control(x, t) + 0.5), **QUICK)
+    for found, decided in (
+        (certify(LINE, LINE.exact, **QUICK), "all 7 checks passed; cost against value "),
+        (shifted, "3 of 7 checks failed; cost against value +0.12"),
+    ):
+        verdict, ran, equation, last = str(found).splitlines()
+        assert verdict == f"{found.method} on lqg: {'optimal' if found.optimal else 'not shown to be optimal'}"
+        cost = f"cost {found.extrapolated.mean:.6g} ± {found.extrapolated.stderr:.2g}"
+        assert ran == f"  512 paths, 24 steps to t = 1: {cost}, claimed value {found.value:.6g}"
+        assert f" {found.residual_quantiles[1]:.2g} of the largest term" in equation
+        assert last.startswith(f"  {decided}") and last.endswith(f", allowed {found.checks[1].allowed:.2g}")
+        assert repr(found) == str(found) and max(map(len, str(found).splitlines())) <= 80
+
+
+def test_without_a_comparison_the_last_line_says_what_is_missing():
+    bounded = replace(LINE, exact=None, linear_quadratic=None, bounds=(-ONE[0], ONE[0]))
+    found = certify(bounded, Solution(bounded, "learnt", control_function=lambda x, t: -x.clamp(-1, 1)), **QUICK)
+    verdict, ran, equation, last = str(found).splitlines()
+    assert verdict.endswith("not shown to be optimal") and ran.endswith("no claimed value")
+    assert equation == "  the equation was not tested" and last == f"  {found.reason}"
+
+
+def test_a_notebook_shows_the_same_lines_and_folds_the_rest():
+    tricky = replace(changed(LINE), method="<b>learnt</b>")
+    found = certify(LINE, tricky, **QUICK)
+    page = found._repr_html_()
+    shown, folded = page.split("<details>")
+    assert html.unescape(shown.split("<pre>")[1].split("</pre>")[0]) == str(found)
+    assert "<b>" not in page and "&lt;b&gt;learnt" in shown
+    assert not re.search(r"style=|src=|href=|<script|color", page)
+    cells = re.findall(r'<tr><th scope="row">(.*)</th><td>(.*)</td></tr>', folded)
+    assert [tuple(map(html.unescape, cell)) for cell in cells[1:]] == [
+        (a.replace("  ", "\N{EM SPACE}"), b) for a, b in found.rows()
+    ]
+    assert [html.unescape(part) for part in re.findall("<li>(.*)</li>", folded)] == found.reason.split("; ")
+
+
+def test_it_reports_a_table_and_draws_a_figure():
     found = certify(LINE, changed(LINE, lambda x, t: 0.7 * LINE.exact.control(x, t)), **QUICK)
-    text = str(found)
+    text = found.report()
     assert max(len(line) for line in text.splitlines()) <= 80
     assert text.splitlines()[0] == "learnt on lqg: not shown to be optimal"
     assert f"{found.cost:.6g} ± {found.stderr:.2g}" in text and "effective sample size" in text

@@ -11,7 +11,12 @@ import pytest
 import torch
 
 from hjbridge import store
-from hjbridge.ledger import LedgerError, record, result, session
+from hjbridge.ledger import LedgerError, record, record_all, result, results, session
+
+
+def opened(id):
+    """The entry as the open session holds it."""
+    return session.current().results[id]
 
 
 def stored(repository, name="ch05.json"):
@@ -50,10 +55,31 @@ def test_a_reader_does_not_overwrite_the_committed_record(repository, begin):
 def test_what_is_read_is_what_was_recorded(begin, monkeypatch, tmp_path):
     monkeypatch.setenv("HJBRIDGE_RESULTS", str(tmp_path / "stage"))
     begin()
-    recorded = record("ch05.a", 1.25, stderr=0.5, seeds=[1, 2, 3], claims=["C30", "R6"], digits=2, extra_word="x")
-    assert result("ch05.a").entry() == recorded.entry()
+    record("ch05.a", 1.25, stderr=0.5, seeds=[1, 2, 3], claims=["C30", "R6"], digits=2, extra_word="x")
+    assert result("ch05.a").entry() == opened("ch05.a").entry()
     assert result("ch05.a").profile == "book"
     assert result("ch05.a").extra == {"extra_word": "x"}
+
+
+def test_what_is_recorded_is_printed_as_it_will_be_read(begin, capsys):
+    begin()
+    record("ch05.a", 1.25, stderr=0.5, seeds=3, unit="nats")
+    record_all("ch05", {"b": {"c": 7}, "d": 1e-9}, digits=2)
+    assert capsys.readouterr().out.splitlines() == [
+        "ch05.a = 1.2 ± 0.5 nats", "ch05.b_c = 7.0", f"ch05.d = 1.0 {results.TIMES} 10⁻⁹",
+    ]  # fmt: skip
+
+
+def test_below_is_a_tolerance_around_zero(begin):
+    begin()
+    record("ch05.a", 1e-12, below=1e-11)
+    record_all("ch05", {"b": 3e-3, "c": 1.0}, below={"b": 1e-3})
+    assert [(one.reference, one.tolerance, one.within) for one in map(opened, ("ch05.a", "ch05.b", "ch05.c"))] == [
+        (0, 1e-11, True), (0, 1e-3, False), (None, None, True),
+    ]  # fmt: skip
+    for other in ({"reference": 0}, {"tolerance": 1e-11}):
+        with pytest.raises(ValueError, match="below of ch05.d must stand alone"):
+            record("ch05.d", 0.0, below=1e-11, **other)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +93,8 @@ def test_what_is_read_is_what_was_recorded(begin, monkeypatch, tmp_path):
 )
 def test_scalars_of_numpy_and_torch_are_numbers(begin, value, kept):
     begin()
-    entry = record("ch05.a", value)
+    record("ch05.a", value)
+    entry = opened("ch05.a")
     assert entry.value == kept and type(entry.value) is type(kept)
 
 
@@ -87,14 +114,17 @@ def test_a_value_that_is_no_number_is_refused(begin, value):
 
 def test_the_numbers_of_several_seeds_become_mean_and_error(begin):
     begin()
-    entry = record("ch05.a", [1.0, torch.tensor(2.0), 6.0])
+    record("ch05.a", [1.0, torch.tensor(2.0), 6.0])
+    entry = opened("ch05.a")
     assert (entry.value, entry.seeds) == (3.0, 3)
     assert entry.stderr == pytest.approx((14 / 2 / 3) ** 0.5, rel=1e-12)  # sum of squares 14, n - 1 = 2, n = 3
-    assert record("ch05.b", [1.0, 1.0, 1.0], seeds=[4, 5, 6]).seeds == (4, 5, 6)
+    record("ch05.b", [1.0, 1.0, 1.0], seeds=[4, 5, 6])
+    assert opened("ch05.b").seeds == (4, 5, 6)
     with pytest.raises(ValueError, match="value must hold the numbers of at least 3 seeds, got 2"):
         record("ch05.c", [1.0, 2.0])
     begin("smoke")
-    assert record("ch05.c", [1.5]).entry()["stderr"] is None
+    record("ch05.c", [1.5])
+    assert opened("ch05.c").entry()["stderr"] is None
     with pytest.raises(ValueError, match="value must hold the numbers of at least 1 seeds, got 0"):
         record("ch05.d", [])
 
@@ -128,9 +158,9 @@ def test_another_chapters_id_is_refused(begin):
 
 
 def test_without_a_chapter_the_first_id_decides(begin):
-    opened = begin(chapter=None)
+    begin(chapter=None)
     record("ch06.a", 1)
-    assert opened.chapter == "06"
+    assert session.current().chapter == "06"
 
 
 def test_record_before_setup_is_refused(repository):
@@ -199,11 +229,11 @@ def test_results_of_profile_full_join_earlier_ones_with_their_own_run(repository
 
 
 def test_a_module_is_hashed_when_it_is_first_seen(begin, monkeypatch):
-    opened = begin(modules=("hjbridge.ledger.files",))
-    first = dict(opened.hashes)
+    begun = begin(modules=("hjbridge.ledger.files",))
+    first = dict(begun.hashes)
     monkeypatch.setattr(session.freshness, "module_hashes", lambda names: dict.fromkeys(names, "later"))
     record("ch05.a", 1)
-    assert opened.hashes == first and first["hjbridge.ledger.files"] != "later"
+    assert begun.hashes == first and first["hjbridge.ledger.files"] != "later"
 
 
 def test_a_run_names_the_committed_checkpoints_that_it_has_loaded(repository, begin, monkeypatch):
@@ -222,7 +252,7 @@ def test_a_run_names_the_committed_checkpoints_that_it_has_loaded(repository, be
     store.note_checkpoint(repository / "own.safetensors")
     (folder / "b.safetensors").write_bytes(b"trained anew while the notebook runs")
     store.note_checkpoint(folder / "b.safetensors")
-    assert list(record("ch05.b", 1).run["hashes"]["checkpoints"]) == ["a", "b"]
+    record("ch05.b", 1)
     found = stored(repository)["run"]["hashes"]
     assert found["checkpoints"] == {k: sha256(f"{k}.safetensors".encode()).hexdigest()[:16] for k in "ab"}
     assert list(found) == ["notebook", "modules", "checkpoints"]

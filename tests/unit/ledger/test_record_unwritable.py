@@ -39,7 +39,8 @@ def test_a_number_that_could_not_be_written_can_be_recorded_again(wanted, begin,
         )
         with pytest.raises(LedgerError, match="Read-only file system"):
             record("ch05.a", 1)
-    assert record("ch05.a", 1).value == 1
+    record("ch05.a", 1)
+    assert session.current().results["ch05.a"].value == 1
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
@@ -80,16 +81,20 @@ def test_a_notebook_run_alone_goes_on_where_nothing_can_be_written(repository, b
     scratch.write_text("a file where the folder should be")
     if not late:
         begin()
-    assert [record(f"ch05.{name}", 2.5).text() for name in "ab"] == ["2.500", "2.500"]
+    for name in "ab":
+        record(f"ch05.{name}", 2.5)
     assert verdicts.in_run("ch05.b").value == 2.5
-    assert capsys.readouterr().out.count("the numbers of this run are shown and not kept: cannot write") == 1
+    told = capsys.readouterr().out
+    assert "ch05.a = 2.500\nch05.b = 2.500\n" in told
+    assert told.count("the numbers of this run are shown and not kept: cannot write") == 1
 
 
 def test_a_notebook_run_far_from_a_clone_goes_on(begin, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(files.store, "repository", lambda: None)
     begin()
-    assert record("ch05.a", 1).value == 1
-    assert "not kept: " in (told := capsys.readouterr().out) and "not in a copy of the repository" in told
+    record("ch05.a", 1)
+    told = capsys.readouterr().out
+    assert "ch05.a = 1\n" in told and "not kept: " in told and "not in a copy of the repository" in told
 
 
 def test_a_results_folder_that_is_a_file_is_told(repository, begin, monkeypatch):

@@ -85,7 +85,7 @@ def test_a_run_fills_the_stage_and_a_recording_the_record(repository, chapter):
     assert set(tree(repository)) == {*before, "data/results/ch05.json", ".ci/seals"}
     cells = json.loads(path.read_text())["cells"]
     assert "injected-parameters" not in path.read_text(), "what papermill adds is not committed"
-    assert "".join(cells[2]["outputs"][0]["data"]["text/plain"]) == "ch05.a = 7"
+    assert "".join(cells[2]["outputs"][0]["text"]) == "ch05.a = 7\n"
     assert record["run"]["hashes"]["notebook"] == notebook_hash(cells)
     assert record["digests"]["cells"] == output_digests(cells) != {}
     assert checks.check_all(repository) == []

@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.special import ndtri
 
 from hjbridge.metrics import clouds, wasserstein
-from hjbridge.sde import GaussianMixture
+from hjbridge.sde import VP, GaussianMixture, integrate, reverse
 
 BUMPS = GaussianMixture([0.3, 0.7], [[-2.0], [1.5]], [[[0.25]], [[0.16]]])
 UNIT = GaussianMixture([1.0], [[0.0]], [[[1.0]]])
@@ -81,6 +81,40 @@ def test_each_cloud_is_held_against_a_fresh_draw_of_its_own_law():
     again = torch.Generator().manual_seed(2)
     exact = [law.sample(20, again) for law in (UNIT, BUMPS)]
     assert found[1, 2] == wasserstein(states[1, 10:15, 0], exact[1][10:15, 0])
+
+
+def test_the_members_of_the_family_stay_on_the_floor_at_their_times_and_differ_in_their_paths():
+    n, times = 500, [0.5, 0.25, 0.0]
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    found = clouds.family(BUMPS, VP(), {"ode": 0.0, "sde": 1.0}, times, (n, 8, 200), generators)
+    floor = torch.stack([clouds.floor(BUMPS.marginal(VP(), t), n) for t in times])
+    for name, member in found.items():
+        assert member.distances.shape == (3, 16)
+        ratio = member.distances / floor[:, None]
+        # one cloud varies by about two fifths of the floor; clouds at another of the three times lie ten floors away
+        assert ((ratio.mean(dim=1) - 1).abs() < 4 * 0.4 / math.sqrt(16)).all(), name
+    assert found["exact"].variations == []
+    # the integral of g^2 of VP is 10.05; a flow's sum of squares falls with the step
+    assert found["sde"].variations == pytest.approx([10.05, 10.05], rel=0.05)
+    assert max(found["ode"].variations) < 0.03
+
+
+def test_a_member_is_what_one_would_run_by_hand():
+    found = clouds.family(BUMPS, VP(), {"half": 0.5}, [0.5], (20, 1, 10), [torch.Generator().manual_seed(3)])["half"]
+    rng, law = torch.Generator().manual_seed(3), BUMPS.marginal(VP(), 0.5)
+    for _ in range(2):  # the exact draws and those they are held against
+        law.sample(20, rng)
+    start = BUMPS.marginal(VP(), 1.0).sample(20, rng)
+    equation = reverse(VP(), BUMPS.denoiser(VP()).score, 0.5)
+    path = integrate(equation, start, torch.linspace(1, 0, 11, dtype=torch.float64), generator=rng, record=True)
+    assert found.distances.item() == wasserstein(path.states[5, :, 0], law.sample(20, rng)[:, 0])
+    assert found.variations == [path.states.diff(dim=0).square().sum(dim=0).mean().item()]
+
+
+@pytest.mark.parametrize("t", [0.55, -0.1, 1.1])
+def test_times_off_the_grid_are_named(t):
+    with pytest.raises(ValueError, match=f"times must be points of the grid of 10 steps, got {t:g}"):
+        clouds.family(BUMPS, VP(), {"ode": 0.0}, [0.5, t], (20, 1, 10), [torch.Generator()])
 
 
 def test_bad_input_is_named():

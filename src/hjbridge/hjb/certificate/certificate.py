@@ -1,7 +1,8 @@
-"""What `certify` found, as named fields, a small table and a figure."""
+"""What `certify` found: named fields, four lines of text, a table of everything and a figure."""
 
 from __future__ import annotations
 
+import html
 import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,16 +16,24 @@ if TYPE_CHECKING:
 
 
 class Check(NamedTuple):
-    """One test of optimality: what was compared, whether it held, and the numbers in words."""
+    """One test of optimality: what was compared, whether it held, and the numbers in words.
+
+    measured: the number that was compared, with its error if it has one, as text. allowed: its bound.
+    """
 
     name: str
     passed: bool
     detail: str
+    measured: str
+    allowed: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
     """Measured quality of a solution; a field is None where the quantity does not exist or cannot be measured.
+
+    As text it is the verdict and three lines: what was run, the cost at step zero and the claimed value; the residual;
+    the check that decided. `report` tells all, and a notebook shows it folded below these lines.
 
     Costs are means over the starts that were drawn. Where a value is known (the claimed one, otherwise the exact one)
     it explains most of the noise, and the standard error is that of the mean over these starts; otherwise the spread of
@@ -133,16 +142,59 @@ class Certificate:
         word = "cost" if self.sense == "min" else "reward"
         return [(label.replace("cost", word), text) for label, text in rows if text]
 
-    def __str__(self) -> str:
-        verdict = "optimal" if self.optimal else "not shown to be optimal"
+    def report(self) -> str:
+        """Everything that was measured, one line for each quantity, and the reason."""
         lines = [
-            f"{self.method} on {self.problem}: {verdict}",
+            self._verdict(),
             f"{self.paths} paths, {self.steps} steps to t = {self.horizon:g}",
             *(f"  {label:<40}{text}" for label, text in self.rows()),
         ]
         for part in self.reason.split("; "):
             lines += textwrap.wrap(part, 80, initial_indent="- ", subsequent_indent="  ")
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return "\n  ".join([self._verdict(), *self._lines()])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = [("paths, steps, horizon", f"{self.paths}, {self.steps}, {self.horizon:g}"), *self.rows()]
+        body = "".join(
+            f'<tr><th scope="row">{html.escape(label).replace("  ", "&emsp;")}</th><td>{html.escape(text)}</td></tr>\n'
+            for label, text in rows
+        )
+        reasons = "".join(f"<li>{html.escape(part)}</li>\n" for part in self.reason.split("; "))
+        return (
+            f'<div class="certificate">\n<pre>{html.escape(str(self))}</pre>\n'
+            f"<details><summary>All that was measured</summary>\n"
+            f"<table>\n<tbody>\n{body}</tbody>\n</table>\n<ul>\n{reasons}</ul>\n</details>\n</div>"
+        )
+
+    def _verdict(self) -> str:
+        return f"{self.method} on {self.problem}: {'optimal' if self.optimal else 'not shown to be optimal'}"
+
+    def _lines(self) -> tuple[str, str, str]:
+        """What was run and what it cost; the residual; what decided."""
+        word = "cost" if self.sense == "min" else "reward"
+        claim = "no claimed value" if self.value is None else f"claimed value {self.value:.6g}"
+        ran = f"{self.paths} paths, {self.steps} steps to t = {self.horizon:g}"
+        equation = "the equation was not tested"
+        if self.residual_quantiles is not None:
+            equation = f"residual up to {self.residual_quantiles[1]:.2g} of the largest term at 90 % of the points"
+        return f"{ran}: {word} {_pm(self.extrapolated)}, {claim}", equation, self._decided()
+
+    def _decided(self) -> str:
+        """The first check that failed; otherwise the one that compares costs. Without either, the reason."""
+        failed = [check for check in self.checks if not check.passed]
+        if self.optimal == bool(failed) or len(self.checks) < 2:
+            return self.reason
+        decisive = failed[0] if failed else self.checks[1]
+        count = (
+            f"{len(failed)} of {len(self.checks)} checks failed" if failed else f"all {len(self.checks)} checks passed"
+        )
+        return f"{count}; {decisive.name} {decisive.measured}, allowed {decisive.allowed:.2g}"
 
     def draw(self) -> Figure:
         """The certificate as one figure: costs beside values, residual quantiles, histogram of the defect."""

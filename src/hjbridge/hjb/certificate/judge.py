@@ -66,12 +66,13 @@ def judge(
 def _close(name: str, words: str, excess: Estimate, step: float, tolerance: float, size: float) -> Check:
     """Whether a difference of costs is zero up to the errors named in `judge`, and up to rounding."""
     allowed = 3 * excess.stderr + step + (tolerance + 1e-9) * abs(size)
-    return _check(name, abs(excess.mean) <= allowed, f"{words}: {excess.mean:+.3g} ± {excess.stderr:.1g}", allowed)
+    return _check(name, abs(excess.mean) <= allowed, words, f"{excess.mean:+.3g} ± {excess.stderr:.1g}", allowed)
 
 
 def _small(name: str, words: str, number: float, tolerance: float) -> Check:
-    return _check(name, number <= tolerance, f"{words}: {number:.2g}", tolerance)
+    return _check(name, number <= tolerance, words, f"{number:.2g}", tolerance)
 
 
-def _check(name: str, passed: bool, words: str, allowed: float) -> Check:
-    return Check(name, passed, f"{words} ({'within' if passed else 'beyond'} the allowed {allowed:.2g})")
+def _check(name: str, passed: bool, words: str, measured: str, allowed: float) -> Check:
+    detail = f"{words}: {measured} ({'within' if passed else 'beyond'} the allowed {allowed:.2g})"
+    return Check(name, passed, detail, measured, allowed)
