@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 SCRIPTS = (
-    "euler_loop", "probability_flow", "ddim_step", "unet_training", "pendulum_grid", "american_put", "riccati"
+    "euler_loop", "probability_flow", "likelihood", "ddim_step", "unet_training", "pendulum_grid", "american_put",
+    "riccati",
 )  # fmt: skip
 PEERS = ("torch", "torchsde", "torchdiffeq", "diffusers", "hj-reachability", "jax", "scipy")
 RESULT = Path(__file__).parents[1] / "_build" / "bench.json"

@@ -73,7 +73,7 @@ def test_without_network_one_sentence_tells_what_to_do(alone):
 def test_checkpoints_come_from_a_folder_and_are_loaded(alone, apart):
     code, printed, errors = alone("data", "fetch", "checkpoints", "--from", SOURCE / "data")
     assert (code, errors) == (0, "") and printed.startswith("verified: classifier-digits-0, ")
-    assert len(list((apart / "c" / "checkpoints").iterdir())) == len(printed.split(",")) == 14
+    assert len(list((apart / "c" / "checkpoints").iterdir())) == len(printed.split(",")) == 26
     assert alone(program=LOAD) == (0, "(1, 8, 8) (1, 28, 28) 2\n", "")
 
 

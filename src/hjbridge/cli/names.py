@@ -11,7 +11,7 @@ from hjbridge.cli.terminal import Usage
 
 #: what `hjbridge data fetch` and `hjbridge evaluate` accept; tests hold them equal to what the library knows
 FETCHED = ("mnist", "fashion-mnist", "cifar10", "checkpoints")
-EVALUATED = ("digits", "mnist", "fashion-mnist")
+EVALUATED = ("digits", "mnist", "fashion-mnist", "score-sde")
 
 
 def meant(what: str, given: str, known: Iterable[str]) -> str:

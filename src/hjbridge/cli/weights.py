@@ -136,7 +136,8 @@ def evaluate(
     name: Annotated[
         list[str] | None,
         typer.Argument(
-            help="digits, mnist, fashion-mnist; none: all.", autocompletion=names.completing(lambda: names.EVALUATED)
+            help="digits, mnist, fashion-mnist (chapter 06), score-sde (chapter 07); none: all.",
+            autocompletion=names.completing(lambda: names.EVALUATED),
         ),
     ] = None,
 ) -> None:
@@ -149,6 +150,11 @@ def evaluate(
         import torch
 
         from hjbridge.training.evaluate import record_plans
+        from hjbridge.training.evaluate_sde import record_score_sde
 
         torch.set_num_threads(1)
-        record_plans(chosen)
+        plain = [given for given in chosen if given != "score-sde"]
+        if plain or not chosen:
+            record_plans(plain)
+        if "score-sde" in chosen or not chosen:
+            record_score_sde()

@@ -13,22 +13,31 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from hjbridge.score.continuous import ContinuousNoisePredictor
 from hjbridge.score.denoiser import Denoiser, NoisePredictor
 from hjbridge.score.mlp import ResidualMLP
+from hjbridge.score.ncsnpp import NCSNpp
 from hjbridge.score.release import find, remedy
 from hjbridge.score.unet import UNet, zero_outputs
-from hjbridge.sde.processes import DDPM, VP
+from hjbridge.sde.process import Process
+from hjbridge.sde.processes import DDPM, VE, VP, SubVP
 from hjbridge.store import note_checkpoint, write_atomic
 
 KEY = "hjbridge"
+#: forward processes that a recipe may name, with their published ranges
+PROCESSES: dict[str, type[Process]] = {"vp": VP, "subvp": SubVP, "ve": VE}
+#: how the network inside a `Denoiser` is told the noise, for each prediction
+PREDICTIONS = {"edm": "log_ratio", "velocity": "angle"}
 
 
-def build(spec: Mapping[str, Any]) -> Denoiser | NoisePredictor:
+def build(spec: Mapping[str, Any]) -> Denoiser | NoisePredictor | ContinuousNoisePredictor:
     """Make an untrained denoiser from its specification.
 
-    Args: spec with `network` ("unet" or "mlp"), its `settings`, `prediction` ("edm": `Denoiser` on VP; "noise":
-    `NoisePredictor` on DDPM's linear chain), `shape`, `pixel_mean`, `pixel_std` and `classes`.
-    Raises: ValueError for an unknown network or prediction.
+    Args: spec with `network` ("unet", "mlp" or "ncsnpp"), its `settings`, `prediction` ("edm": `Denoiser`; "velocity":
+    the same, told the noise by its angle; "noise": `NoisePredictor` on DDPM's linear chain; "continuous":
+    `ContinuousNoisePredictor`, told log sigma for VE and the time otherwise), `shape`, `pixel_mean`, `pixel_std` and
+    `classes`; and if need be `process` ("vp" where it is absent, "subvp", "ve") and `grey_levels` (0).
+    Raises: ValueError for an unknown network, prediction or process.
     """
     shape, classes = tuple(spec["shape"]), int(spec["classes"])
     network: nn.Module
@@ -36,15 +45,27 @@ def build(spec: Mapping[str, Any]) -> Denoiser | NoisePredictor:
         network = zero_outputs(UNet(shape[-1], shape[0], classes=classes, **spec["settings"]))
     elif spec["network"] == "mlp":
         network = ResidualMLP(shape, classes=classes, **spec["settings"])
+    elif spec["network"] == "ncsnpp":
+        network = NCSNpp(shape[-1], shape[0], classes=classes, **spec["settings"])
     else:
-        raise ValueError(f"network must be 'unet' or 'mlp', got {spec['network']!r}")
+        raise ValueError(f"network must be 'unet', 'mlp' or 'ncsnpp', got {spec['network']!r}")
     if spec["prediction"] == "noise":
         return NoisePredictor(network, DDPM.linear(), classes=classes)
-    if spec["prediction"] != "edm":
-        raise ValueError(f"prediction must be 'edm' or 'noise', got {spec['prediction']!r}")
+    if spec["prediction"] not in (*PREDICTIONS, "continuous"):
+        known = ", ".join((*PREDICTIONS, "continuous"))
+        raise ValueError(f"prediction must be one of {known} or noise, got {spec['prediction']!r}")
+    process = spec.get("process", "vp")
+    if process not in PROCESSES:
+        raise ValueError(f"process must be one of {', '.join(PROCESSES)}, got {process!r}")
+    if spec["prediction"] == "continuous":
+        return ContinuousNoisePredictor(
+            network, PROCESSES[process](), "log_sigma" if process == "ve" else "time", classes=classes,
+            pixel_mean=spec["pixel_mean"], pixel_std=spec["pixel_std"],
+        )  # fmt: skip
     return Denoiser(
-        network, VP(), shape=shape, classes=classes, pixel_mean=spec["pixel_mean"], pixel_std=spec["pixel_std"]
-    )
+        network, PROCESSES[process](), shape=shape, classes=classes, pixel_mean=spec["pixel_mean"],
+        pixel_std=spec["pixel_std"], level=PREDICTIONS[spec["prediction"]], grey_levels=spec.get("grey_levels", 0),
+    )  # fmt: skip
 
 
 def digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
@@ -91,7 +112,9 @@ def read(path: Path, restore: str = "make it again with `hjbridge train`") -> tu
     return tensors, header
 
 
-def load(name: str | Path, *, device: str | torch.device = "cpu") -> Denoiser | NoisePredictor:
+def load(
+    name: str | Path, *, device: str | torch.device = "cpu"
+) -> Denoiser | NoisePredictor | ContinuousNoisePredictor:
     """A ready denoiser from a committed checkpoint ("digits", "mnist", "fashion-mnist", ...) or from a file.
 
     It computes in the type of its weights, float32, and answers in that of its input;

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from hjbridge.score.pixels import quantise
 from hjbridge.sde.posterior import PosteriorMean
 from hjbridge.sde.process import Process, Time, as_time, broadcast, check_floating
 from hjbridge.sde.processes import DDPM
+
+LEVELS = ("log_ratio", "angle")
 
 
 class Denoiser(nn.Module, PosteriorMean):
@@ -16,8 +21,10 @@ class Denoiser(nn.Module, PosteriorMean):
         D(x, t) = c_skip x + c_out F(c_in x, log(s) / 4),      s = sigma / alpha,  v = sigma^2 + sigma_data^2 alpha^2,
         c_skip = sigma_data^2 alpha / v,   c_out = sigma_data sigma / sqrt(v),   c_in = 1 / sqrt(v)
 
-    (Karras et al. 2022, table 1, generalised to alpha != 1.) Knows the scale of its pixels, so that samples can be
-    shown: pixel = pixel_mean + pixel_std x. It computes in the type of the network's weights and answers in that of x.
+    (Karras et al. 2022, table 1, generalised to alpha != 1.) Where alpha^2 + sigma^2 = 1 and sigma_data = 1 it is
+    D = alpha x - sigma v with v = -F: the network predicts the velocity v = alpha eps - sigma x_0 (Salimans and Ho
+    2022). Knows the scale of its pixels, so that samples can be shown: pixel = pixel_mean + pixel_std x. It computes
+    in the type of the network's weights and answers in that of x.
 
     Args:
         network: module called as network(x, level, label) with level (batch,); returns the shape of x.
@@ -26,6 +33,10 @@ class Denoiser(nn.Module, PosteriorMean):
         shape: shape of one sample, e.g. (1, 28, 28); None if it does not matter.
         pixel_mean, pixel_std: affine map from data to pixels in [0, 1].
         classes: number of labels the network knows; label `classes` (and label=None) means "no label".
+        level: what the network is told of the noise: "log_ratio", log(s) / 4, or "angle", (2 / pi) arctan s in [0, 1],
+            which is finite without noise (D = x / alpha) and without signal (sigma/alpha = inf), too.
+        grey_levels: number of grey values if the network was trained on dequantised pixels (see
+            `hjbridge.score.pixels`), to which `to_pixels` rounds; 0 if it was trained on the pixels themselves.
     """
 
     def __init__(
@@ -38,21 +49,28 @@ class Denoiser(nn.Module, PosteriorMean):
         pixel_mean: float = 0.0,
         pixel_std: float = 1.0,
         classes: int = 0,
+        level: str = "log_ratio",
+        grey_levels: int = 0,
     ) -> None:
         super().__init__()
         if not sigma_data > 0:
             raise ValueError(f"sigma_data must be positive, got {sigma_data}")
+        if level not in LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
+        if grey_levels < 0 or grey_levels == 1:
+            raise ValueError(f"grey_levels must be 0 or at least 2, got {grey_levels}")
         self.network = network
         self.process = process
         self.sigma_data = sigma_data
         self.shape = shape
         self.pixel_mean, self.pixel_std = pixel_mean, pixel_std
         self.classes = classes
+        self.level, self.grey_levels = level, grey_levels
 
     def forward(self, x: Tensor, t: Time, label: Tensor | None = None) -> Tensor:
         """Posterior mean of x_0.
 
-        Args: x (batch, *shape); t number or (batch,) with 0 < sigma/alpha < inf; label (batch,) or None.
+        Args: x (batch, *shape); t number or (batch,), with 0 < sigma/alpha < inf for log_ratio; label (batch,) or None.
         Returns: the shape of x. Raises: ValueError if the shapes do not match or x is not floating or not finite.
         """
         if self.shape is not None and tuple(x.shape[1:]) != tuple(self.shape):
@@ -62,7 +80,10 @@ class Denoiser(nn.Module, PosteriorMean):
         check_finite(x)
         t = as_time(t)
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
-        level = (sigma.log() - self.process.log_alpha(t)) / 4
+        if self.level == "angle":
+            level = torch.atan2(sigma, alpha) * 2 / math.pi
+        else:
+            level = (sigma.log() - self.process.log_alpha(t)) / 4
         if not bool(level.isfinite().all()):
             raise ValueError(f"t must have a finite, positive sigma/alpha, got t = {t.flatten().tolist()[:3]}")
         # v = sigma^2 + sigma_data^2 alpha^2
@@ -80,11 +101,15 @@ class Denoiser(nn.Module, PosteriorMean):
     __call__ = nn.Module.__call__
 
     def to_pixels(self, x: Tensor) -> Tensor:
-        """Pixels in [0, 1] from data: clip(pixel_mean + pixel_std x)."""
-        return (self.pixel_mean + self.pixel_std * x).clamp(0, 1)
+        """Pixels in [0, 1] from data: pixel_mean + pixel_std x, clipped, or rounded down to a grey level."""
+        pixels = self.pixel_mean + self.pixel_std * x
+        return quantise(pixels, self.grey_levels) if self.grey_levels else pixels.clamp(0, 1)
 
     def from_pixels(self, pixels: Tensor) -> Tensor:
-        """Data from pixels: (pixels - pixel_mean) / pixel_std."""
+        """Data from pixels: (pixels - pixel_mean) / pixel_std; a grey level stands for the middle of its bin."""
+        if self.grey_levels:
+            # (k + 1/2) / levels
+            pixels = (pixels * (self.grey_levels - 1) + 0.5) / self.grey_levels
         return (pixels - self.pixel_mean) / self.pixel_std
 
 

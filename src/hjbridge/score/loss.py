@@ -62,6 +62,27 @@ def noise_levels(
     return process.time_of(log_ratio.exp().clamp(lowest, highest))
 
 
+def uniform_times(
+    process: Process, n: int, *, ratio_min: float = 1e-3, generator: torch.Generator | None = None
+) -> Tensor:
+    """Times (n,) in float64, uniform from the one where sigma/alpha = ratio_min to 1, one from each of n equal slices.
+
+    With the weighting "eps" this is the loss of Song et al. 2021, eq. 7, with lambda = sigma^2; for VP the default is
+    their smallest time, 1e-5. A process that still has a larger ratio at t = 0 (VE) begins there.
+    Raises: ValueError if ratio_min is not positive or not reached, or sigma/alpha is infinite at t = 1.
+    """
+    if not ratio_min > 0:
+        raise ValueError(f"ratio_min must be positive, got {ratio_min}")
+    if not bool(process.ratio(1.0).isfinite()):
+        raise ValueError(f"process must have a finite sigma/alpha at t = 1, got {type(process).__name__}")
+    first = process.time_of(max(ratio_min, process.ratio(0.0).item())).item()
+    device = generator.device if generator is not None else None
+    slices = torch.arange(n, dtype=torch.float64, device=device)
+    # t = t_0 + (1 - t_0) (i + u) / n
+    uniform = (slices + torch.rand(n, generator=generator, dtype=torch.float64, device=device)) / n
+    return first + (1 - first) * uniform
+
+
 def denoising_loss(
     denoiser,
     x0: Tensor,

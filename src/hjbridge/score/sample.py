@@ -10,9 +10,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from hjbridge.score.predictor_corrector import predictor_corrector
 from hjbridge.score.rules import RULES, Denoise, Rule
 from hjbridge.sde.integrate import Path
 from hjbridge.sde.process import Process, as_time
+
+#: rules that may be asked for by name, the last with its published settings
+NAMED: dict[str, Rule] = RULES | {"predictor_corrector": predictor_corrector()}
+#: rules whose first step is defined where nothing of the signal is left: they go to the denoised image
+FROM_NO_SIGNAL = ("ddim", "dpmpp2m")
 
 
 @overload
@@ -45,8 +51,9 @@ def sample(
     Args:
         denoiser: E[x_0 | x_t] with `.process`, called as denoiser(x, t, label) in whatever mode it is.
         x1: noise (n, ...), drawn at the start of the grid: `denoiser.process.prior_sample(shape, t=grid[0])`.
-        grid: times (steps + 1,), strictly descending, with sigma/alpha finite at the first; see `time_grid`.
-        rule: a name in `hjbridge.score.rules`, or a function that follows the contract told there.
+        grid: times (steps + 1,), strictly descending; see `time_grid`. Sigma/alpha must be finite at the first, unless
+            the denoiser is told the noise by its angle and the rule needs no ratio there (FROM_NO_SIGNAL).
+        rule: a name in `hjbridge.score.rules`, "predictor_corrector", or a function that follows the contract of rules.
         label: integers (n,), or None for no label. guidance: w; 0 is the plain conditional denoiser, larger trades
             diversity for agreement with the label at the price of a second evaluation (Ho and Salimans 2022).
         generator: source of the noise of stochastic rules; None: torch's default one.
@@ -59,11 +66,13 @@ def sample(
         sigma/alpha is infinite, guidance without label, x1 that is not finite or shapes that do not match;
         FloatingPointError if the result is not finite.
     """
-    step_rule = RULES.get(rule) if isinstance(rule, str) else rule
+    step_rule = NAMED.get(rule) if isinstance(rule, str) else rule
     if not callable(step_rule):
-        raise ValueError(f"rule must be one of {', '.join(RULES)} or a function, got {rule!r}")
+        raise ValueError(f"rule must be one of {', '.join(NAMED)} or a function, got {rule!r}")
     check_start(x1, label, guidance, batch)
-    grid = check_grid(denoiser.process, grid)
+    rule_name = getattr(step_rule, "__name__", "")
+    angle = getattr(denoiser, "level", None) == "angle"
+    grid = check_grid(denoiser.process, grid, no_signal=angle and rule_name in FROM_NO_SIGNAL)
     denoise = guided(denoiser, label, guidance, batch or len(x1))
     x, states = x1, [x1]
     with torch.set_grad_enabled(x1.requires_grad and torch.is_grad_enabled()):
@@ -95,8 +104,11 @@ def guided(denoiser: Any, label: Tensor | None, guidance: float, batch: int) -> 
     return denoise
 
 
-def check_grid(process: Process, grid: Tensor) -> Tensor:
-    """The grid in float64 on the CPU, where its coefficients are computed, after checking it."""
+def check_grid(process: Process, grid: Tensor, no_signal: bool = False) -> Tensor:
+    """The grid in float64 on the CPU, where its coefficients are computed, after checking it.
+
+    Args: no_signal, whether it may start where alpha = 0.
+    """
     grid = as_time(torch.as_tensor(grid, dtype=torch.float64).detach().cpu(), "grid")
     if grid.ndim != 1 or len(grid) < 2:
         raise ValueError(f"grid must be a vector of at least two times, got shape {tuple(grid.shape)}")
@@ -106,10 +118,10 @@ def check_grid(process: Process, grid: Tensor) -> Tensor:
         raise ValueError(
             f"grid must be strictly descending (t = 1 is noise), got {grid[i]:g} then {grid[i + 1]:g} at position {i}"
         )
-    if not bool(process.ratio(grid[0]).isfinite()):
+    if not no_signal and not bool(process.ratio(grid[0]).isfinite()):
         raise ValueError(
             f"grid must start where sigma/alpha is finite, got t = {grid[0]:g} for {type(process).__name__}: "
-            "use time_grid or start below it"
+            f"use time_grid or start below it (or a denoiser of level 'angle' and {' or '.join(FROM_NO_SIGNAL)})"
         )
     return grid
 

@@ -91,8 +91,9 @@ def reverse(process: Process, score: Callable[[Tensor, Tensor], Tensor], eta: fl
 
         dX = [f(t) X - (1 + eta^2)/2 g(t)^2 score(X, t)] dt + eta g(t) dW,     dt < 0, dW ~ N(0, |dt|)
 
-    eta = 1 is Anderson's reverse equation, eta = 0 the probability flow, an ordinary differential equation
-    (Song et al. 2021, eq. 6 and 13; Anderson 1982). It is not the eta of DDIM.
+    eta = 1 is Anderson's reverse equation, eta = 0 the probability flow (Song et al. 2021, eq. 6 and 13; Anderson
+    1982): an ordinary differential equation, which `integrate` walks either way, on ascending times from data to noise.
+    It is not the eta of DDIM.
 
     Args: process; score(x, t) with x (n, ...), t 0-d, e.g. the `score` of a denoiser; eta >= 0.
     Raises: ValueError if eta is negative; when evaluated, where the coefficients are singular (alpha = 0).
@@ -108,7 +109,9 @@ def reverse(process: Process, score: Callable[[Tensor, Tensor], Tensor], eta: fl
     def diffusion(x: Tensor, t: Tensor) -> Tensor:
         return eta * _finite(process.diffusion(t), t)
 
-    return SDE(drift, no_noise if eta == 0 else diffusion, ascending=False, span=(0.0, 1.0))
+    if eta == 0:
+        return SDE(drift, span=(0.0, 1.0))
+    return SDE(drift, diffusion, ascending=False, span=(0.0, 1.0))
 
 
 def _finite(coefficient: Tensor, t: Tensor) -> Tensor:

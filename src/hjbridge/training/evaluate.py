@@ -233,11 +233,13 @@ PLANS = (
 )
 
 
-def evaluate(plan: Plan, folder: Path, progress: bool = True) -> list[dict[str, float]]:
+def evaluate(
+    plan: Plan, folder: Path, progress: bool = True, modules: Sequence[str] | None = None
+) -> list[dict[str, float]]:
     """Measure every run of a plan; what an interrupted evaluation has found in `folder` is not measured again.
 
     Args: folder for one small JSON file per run, named by checkpoint, rule, size, seed, code and classifiers. progress:
-        show bars.
+        show bars. modules that decide the outcome; None: those of this file.
     Returns: the fields of `Quality` and the CPU `seconds` of each run.
     """
     found, judges = [], hashlib.sha256()
@@ -248,7 +250,8 @@ def evaluate(plan: Plan, folder: Path, progress: bool = True) -> list[dict[str, 
         trained = "" if plan.rule == "real" else f"-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}"
         told = dict(plan.settings) | ({} if plan.extrapolation == 1 else {"x": plan.extrapolation})
         rule = "-".join([plan.rule, str(plan.steps), *(f"{name}{value:g}" for name, value in told.items())])
-        stem = f"{checkpoint}{trained}-{rule}-{plan.n}-{seed}-{modules_hash(MODULES)[:8]}-{judges.hexdigest()[:8]}"
+        code = f"{modules_hash(modules or MODULES)[:8]}-{judges.hexdigest()[:8]}"
+        stem = f"{checkpoint}{trained}-{rule}-{plan.n}-{seed}-{code}"
         file = folder / f"{stem}.json"
         if not file.is_file():
             start = time.process_time()

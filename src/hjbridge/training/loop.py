@@ -19,7 +19,8 @@ from hjbridge import data as datasets
 from hjbridge.data.images import Images
 from hjbridge.ledger.freshness import modules_hash
 from hjbridge.score.checkpoint import build, read, write
-from hjbridge.score.loss import denoising_loss, noise_levels
+from hjbridge.score.loss import denoising_loss, noise_levels, uniform_times
+from hjbridge.score.pixels import grey_index
 from hjbridge.training.recipes import NETWORKS, Recipe
 
 #: modules that decide what every training run computes
@@ -33,13 +34,14 @@ MODULES = (
     "hjbridge.score.denoiser",
     "hjbridge.score.embedding",
     "hjbridge.score.loss",
+    "hjbridge.score.pixels",
     "hjbridge.training.loop",
 )
 
 
 def modules(recipe: Recipe) -> tuple[str, ...]:
     """Modules that decide what a recipe's run computes; their hash is stored in its checkpoint."""
-    return (*MODULES, NETWORKS[recipe.network])
+    return (*MODULES, *NETWORKS[recipe.network])
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -62,10 +64,19 @@ def batch_loss(recipe: Recipe, denoiser: Any, images: Tensor, labels: Tensor, st
         x0 = torch.where(mirror[:, None, None, None], x0.flip(-1), x0)
     device = next(denoiser.parameters()).device
     x0, label = x0.to(device), None if label is None else label.to(device)
-    if recipe.prediction == "edm":
-        mean, std = recipe.levels
-        t = noise_levels(denoiser.process, len(x0), mean=mean, std=std, generator=generator)
-        return denoising_loss(denoiser, x0, label, t=t, label_drop=recipe.label_drop, generator=generator)
+    if recipe.grey_levels:
+        # (k + u) / levels, on the scale of the data
+        bins = recipe.grey_levels * denoiser.pixel_std
+        x0 = x0 + torch.rand(x0.shape, generator=generator).to(device) / bins
+    if recipe.prediction != "noise":
+        if recipe.times == "uniform":
+            t = uniform_times(denoiser.process, len(x0), generator=generator)
+        else:
+            mean, std = recipe.levels
+            t = noise_levels(denoiser.process, len(x0), mean=mean, std=std, generator=generator)
+        return denoising_loss(
+            denoiser, x0, label, t=t, weighting=recipe.weighting, label_drop=recipe.label_drop, generator=generator
+        )
     # L_simple: k uniform on 1..N, unit weight on the noise (Ho et al. 2020, eq. 14)
     k = torch.randint(1, denoiser.steps + 1, (len(x0),), generator=generator)
     t = k.double() / denoiser.steps
@@ -98,14 +109,22 @@ def train(
     out, state_path = Path(out), Path(f"{out}.state")
     data = data if data is not None else datasets.load(recipe.data, "train", full=recipe.full)
     pixels, labels = data.pixels(), torch.as_tensor(data.labels)
+    if recipe.grey_levels:
+        # the lower ends of the bins [k, k + 1) / levels
+        pixels = grey_index(pixels, recipe.grey_levels) / recipe.grey_levels
     mean, std = pixels.double().mean().item(), pixels.double().std().item()
     if not std > 0:
         raise ValueError(f"data must hold more than one grey level, got {mean:g} in every pixel")
+    if recipe.grey_levels:
+        # u / levels has mean 1/2 and variance 1/12 in units of levels
+        mean, std = mean + 0.5 / recipe.grey_levels, math.hypot(std, 12**-0.5 / recipe.grey_levels)
+    if recipe.prediction in ("noise", "continuous"):
+        # data in [-1, 1]; in [0, 1] for VE, as published
+        mean, std = (0.0, 1.0) if recipe.process == "ve" else (0.5, 0.5)
     spec: dict[str, Any] = {
         "network": recipe.network, "settings": dict(recipe.settings), "prediction": recipe.prediction,
         "shape": list(pixels.shape[1:]), "classes": int(labels.max()) + 1 if recipe.conditional else 0,
-        "pixel_mean": 0.5 if recipe.prediction == "noise" else mean,
-        "pixel_std": 0.5 if recipe.prediction == "noise" else std,
+        "pixel_mean": mean, "pixel_std": std, "process": recipe.process, "grey_levels": recipe.grey_levels,
     }  # fmt: skip
     images = (pixels - spec["pixel_mean"]) / spec["pixel_std"]
     description = {"recipe": dataclasses.asdict(recipe), "spec": spec, "images": len(images)}

@@ -55,8 +55,9 @@ def test_build_makes_what_the_specification_says():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"network": "vit"}, "network must be 'unet' or 'mlp', got 'vit'"),
-        ({"prediction": "x0"}, "prediction must be 'edm' or 'noise', got 'x0'"),
+        ({"network": "vit"}, "network must be 'unet', 'mlp' or 'ncsnpp', got 'vit'"),
+        ({"prediction": "x0"}, "prediction must be one of edm, velocity, continuous or noise, got 'x0'"),
+        ({"process": "ou"}, "process must be one of vp, subvp, ve, got 'ou'"),
     ],
 )
 def test_build_names_what_is_wrong(change, message):
@@ -97,7 +98,7 @@ def test_weights_go_to_the_device_asked_for(saved):
     assert {p.device.type for p in load(str(saved), device="meta").parameters()} == {"meta"}
 
 
-KNOWN = "digits, digits-1, digits-2, fashion-mnist, mnist"
+KNOWN = "digits, digits-1, digits-2, digits-subvp, .*, fashion-mnist, mnist, mnist-subvp, mnist-ve, mnist-vp"
 
 
 def test_names_are_found_in_the_data_folder_and_unknown_ones_are_answered_with_the_known(tmp_path, monkeypatch):

@@ -50,6 +50,38 @@ def test_scalings_are_those_of_edm_in_the_frame_of_the_process(plain, process, t
     assert label is None and level.shape == (32,)
 
 
+@pytest.mark.parametrize("process", [VP(), Cosine()], ids=lambda p: type(p).__name__)
+def test_with_unit_data_the_network_predicts_the_velocity(plain, process):
+    """D = alpha x - sigma v for v = alpha eps - sigma x_0, where alpha^2 + sigma^2 = 1; exact for any pair."""
+    x0, noise = points(32, 3, seed=1), points(32, 3, seed=2)
+    for t in (0.1, 0.6, 0.97):
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        velocity = alpha * noise - sigma * x0
+        denoiser = Denoiser(plain(lambda x, level, label, v=velocity: -v), process, level="angle")
+        x = process.perturb(x0, t, noise)
+        torch.testing.assert_close(denoiser(x, t), x0, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(denoiser.eps(x, t), noise, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("process", [Cosine(), RectifiedFlow(), EDM()], ids=lambda p: type(p).__name__)
+def test_an_angle_is_finite_without_noise_and_without_signal(plain, process):
+    network = plain(lambda x, level, label: torch.full_like(x, 0.5))
+    denoiser, x = Denoiser(network, process, 0.7, level="angle"), points(32, 3)
+    for t in (0.0, 0.3, 1.0):
+        network.calls.clear()
+        found, expected = denoiser(x, t), torch.atan(process.ratio(t)) * 2 / math.pi
+        ((_, level, _),) = network.calls
+        torch.testing.assert_close(level, expected.expand(32), rtol=1e-12, atol=1e-15)
+        assert found.isfinite().all()
+        if t == 0:
+            torch.testing.assert_close(found, x / process.alpha(0.0))
+    if type(process) is not EDM:
+        # no signal: what the network says is all there is
+        torch.testing.assert_close(found, torch.full_like(x, 0.7 * 0.5))
+        with pytest.raises(ValueError, match="finite, positive sigma/alpha"):
+            Denoiser(network, process)(x, 1.0)
+
+
 @pytest.mark.parametrize("sigma_data", [0.5, 1.0])
 def test_input_and_target_of_the_network_have_unit_variance(plain, sigma_data):
     """Karras et al. 2022, eq. 114 and 131: Var[c_in x] = 1 and Var[(x_0 - c_skip x) / c_out] = 1 at every level."""

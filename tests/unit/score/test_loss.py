@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hjbridge.score import Denoiser, denoising_loss, loss_weight, noise_levels
-from hjbridge.score.loss import WEIGHTINGS
+from hjbridge.score.loss import WEIGHTINGS, uniform_times
 from hjbridge.sde.processes import DDPM, EDM, VE, VP, Cosine, RectifiedFlow, SubVP
 
 PROCESSES = [VP(), SubVP(), VE(), EDM(), Cosine(), RectifiedFlow(), DDPM.linear()]
@@ -131,6 +131,23 @@ class Recorder(Linear):
     def __call__(self, x, t, label=None):
         self.x, self.t, self.label = x, t, label
         return 0 * x
+
+
+def test_uniform_times_are_uniform_one_from_each_slice(generator):
+    for process, first in ((VP(), 1e-5), (SubVP(), SubVP().time_of(1e-3).item()), (VE(), 0.0), (EDM(), 1e-3 / 80)):
+        t = uniform_times(process, 1000, generator=generator)
+        assert t.dtype == torch.float64 and t.shape == (1000,)
+        # song's smallest time: beta_min t = s^2
+        scaled = (t - first) / (1 - first)
+        assert ((scaled * 1000).floor().long() == torch.arange(1000)).double().mean() > 0.998
+        assert scaled.min() > -1e-6 and t.max() <= 1
+        torch.testing.assert_close(scaled.mean().item(), 0.5, rtol=0, atol=4 / (1000 * math.sqrt(12 * 1000)) + 1e-5)
+    shifted = uniform_times(VP(), 1, ratio_min=0.5, generator=generator)
+    assert shifted >= VP().time_of(0.5)
+    with pytest.raises(ValueError, match="ratio_min must be positive, got 0"):
+        uniform_times(VP(), 4, ratio_min=0)
+    with pytest.raises(ValueError, match="process must have a finite sigma/alpha at t = 1, got Cosine"):
+        uniform_times(Cosine(), 4)
 
 
 def test_label_drop_hides_the_right_share(generator):

@@ -78,7 +78,7 @@ def test_what_cannot_be_fetched_is_told_in_one_sentence(cache, monkeypatch, fail
 def test_an_unknown_name_is_answered_and_nothing_is_fetched(cache, asked):
     cache.mkdir(parents=True)
     (cache / "own.safetensors").write_bytes(b"")  # not one of ours: only a repository may hold others
-    with pytest.raises(ValueError, match="name must be one of digits, .*, mnist or a .safetensors file, got 'own'"):
+    with pytest.raises(ValueError, match="name must be one of digits, .*, mnist-vp or a .safetensors file, got 'own'"):
         load("own")
     assert asked == []
 

@@ -170,7 +170,7 @@ def test_the_last_step_ends_at_the_denoised_point(mixture, rule):
         torch.testing.assert_close(path.x, expected, rtol=1e-12, atol=1e-12)
 
 
-ORDERS = {"ancestral": 1, "ddim": 1, "euler": 1, "heun": 2, "dpmpp2m": 2, "sde_dpmpp2m": 2}
+ORDERS = {"ancestral": 1, "reverse_diffusion": 1, "ddim": 1, "euler": 1, "heun": 2, "dpmpp2m": 2, "sde_dpmpp2m": 2}
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))

@@ -72,7 +72,7 @@ def test_record_keeps_every_state(x):
 
 
 def test_a_rule_is_a_name_or_a_function_and_dpmpp2m_unless_told(x):
-    assert list(RULES) == ["ancestral", "ddim", "euler", "heun", "dpmpp2m", "sde_dpmpp2m"]
+    assert list(RULES) == ["ancestral", "reverse_diffusion", "ddim", "euler", "heun", "dpmpp2m", "sde_dpmpp2m"]
     assert torch.equal(sample(Labelled(), x, GRID, "ddim"), sample(Labelled(), x, GRID, ddim))
     label = torch.tensor([1, 2, 3, 4, 5])
     unnamed, named, other = (sample(Labelled(), x, GRID, *rule, label=label) for rule in ((), (dpmpp2m,), (ddim,)))
@@ -157,11 +157,13 @@ LABEL = torch.tensor([0, 1, 2, 3, 4])
     [
         (
             {"rule": "ddpm"},
-            "rule must be one of ancestral, ddim, euler, heun, dpmpp2m, sde_dpmpp2m or a function, got 'ddpm'",
+            "rule must be one of ancestral, reverse_diffusion, ddim, euler, heun, dpmpp2m, sde_dpmpp2m, "
+            "predictor_corrector or a function, got 'ddpm'",
         ),
         (
             {"rule": None},
-            "rule must be one of ancestral, ddim, euler, heun, dpmpp2m, sde_dpmpp2m or a function, got None",
+            "rule must be one of ancestral, reverse_diffusion, ddim, euler, heun, dpmpp2m, sde_dpmpp2m, "
+            "predictor_corrector or a function, got None",
         ),
         (
             {"grid": [0.1, 0.5, 1.0]},
@@ -215,3 +217,29 @@ def test_a_result_that_is_not_finite_is_refused(x):
 
     with pytest.raises(FloatingPointError, match="the samples of rule 'heun' are not finite after 4 steps: take more"):
         sample(Wild(), x, GRID, "heun")
+
+
+@pytest.mark.parametrize("rule", ["ddim", "dpmpp2m"])
+@pytest.mark.parametrize("process", [Cosine(), RectifiedFlow()], ids=lambda p: type(p).__name__)
+def test_a_walk_may_start_without_signal_if_denoiser_and_rule_know_how(process, rule):
+    """Data N(m, v I): the exact denoiser at t = 1 says m, and the flow maps the noise to m + sqrt(v) times itself."""
+    mean, variance = 1.5, 0.3
+
+    class Told:
+        level = "angle"
+
+        def __init__(self):
+            self.process = process
+
+        def __call__(self, x, t, label=None):
+            alpha, sigma2 = process.alpha(t), process.sigma2(t)
+            return mean + alpha * variance / (alpha**2 * variance + sigma2) * (x - alpha * mean)
+
+    noise = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    grid = torch.cat([torch.ones(1, dtype=torch.float64), time_grid(process, 400, "karras", ratio_max=500.0)])
+    torch.testing.assert_close(sample(Told(), noise, grid, rule), mean + variance**0.5 * noise, rtol=0, atol=0.03)
+    blind = Told()
+    blind.level = "log_ratio"
+    for denoiser, walk in ((blind, rule), (Told(), "ancestral"), (Told(), "heun")):
+        with pytest.raises(ValueError, match="grid must start where sigma/alpha is finite, got t = 1"):
+            sample(denoiser, noise, grid, walk)

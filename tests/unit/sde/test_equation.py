@@ -70,7 +70,7 @@ def test_forward_and_reverse_coefficients(process, shape, t):
         back = reverse(process, lambda x, t: score, eta)
         # f x - (1 + eta^2)/2 g^2 score, dispersion eta g
         torch.testing.assert_close(back.drift(x, t), f * x - (0.5 + eta**2 / 2) * g**2 * score, rtol=1e-13, atol=0)
-        assert back.ascending is False and back.kind(x, t) == ("scalar" if eta else "none")
+        assert back.ascending is (False if eta else None) and back.kind(x, t) == ("scalar" if eta else "none")
         expected = eta * process.diffusion(t) if eta else 0.0
         torch.testing.assert_close(torch.as_tensor(back.diffusion(x, t)), torch.as_tensor(expected), check_dtype=False)
     anderson, default = reverse(process, lambda x, t: score, 1.0), reverse(process, lambda x, t: score)

@@ -271,7 +271,9 @@ def test_the_command_measures_the_committed_checkpoint(repository, monkeypatch):
 
 def test_an_unknown_name_is_refused_before_anything_is_measured(repository, measured, capsys):
     assert call("evaluate", "digits", "cifar10") == 2 and measured == []
-    assert "error: name must be one of digits, mnist, fashion-mnist, got 'cifar10'" in capsys.readouterr().err
+    assert (
+        "error: name must be one of digits, mnist, fashion-mnist, score-sde, got 'cifar10'" in capsys.readouterr().err
+    )
 
 
 def test_two_at_once_are_refused_and_nothing_measured_is_lost(repository, measured, monkeypatch):

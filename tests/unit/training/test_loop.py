@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny import MLP, NOISE, UNET, identical, run, weights
+from tiny import MLP, NOISE, UNET, Nothing, Seen, identical, run, weights
 
 import hjbridge.training.loop
 from hjbridge.data.images import Images
@@ -117,27 +117,6 @@ def test_the_average_is_its_recursion(tmp_path, data, monkeypatch):
 # ---- what a step sees
 
 
-class Seen:
-    """Stands for `denoising_loss` and keeps its arguments."""
-
-    def __init__(self, monkeypatch):
-        self.calls = []
-        monkeypatch.setattr(hjbridge.training.loop, "denoising_loss", self)
-
-    def __call__(self, denoiser, x0, label=None, **options):
-        self.calls.append((x0, label, options))
-        return x0.sum()
-
-
-class Nothing(torch.nn.Module):
-    steps = 1000
-    process = VP()
-
-    def __init__(self):
-        super().__init__()
-        self.one = torch.nn.Parameter(torch.zeros(()))
-
-
 def test_images_come_with_their_labels_and_depend_on_seed_and_step_alone(monkeypatch):
     seen, images = Seen(monkeypatch), torch.arange(50.0).reshape(50, 1, 1, 1).expand(50, 1, 2, 2)
     recipe = dataclasses.replace(DIGITS, batch=4000, label_drop=0.25, levels=(-0.7, 0.6))
@@ -145,7 +124,7 @@ def test_images_come_with_their_labels_and_depend_on_seed_and_step_alone(monkeyp
         batch_loss(dataclasses.replace(recipe, seed=seed), Nothing(), images, torch.arange(50) + 100, step)
     for x0, label, options in seen.calls:
         assert x0.shape == (4000, 1, 2, 2) and torch.equal(label, x0[:, 0, 0, 0].long() + 100)
-        assert options["label_drop"] == 0.25 and "weighting" not in options
+        assert options["label_drop"] == 0.25 and options["weighting"] == "edm"
         level = VP().ratio(options["t"]).log()
         assert level.mean() == pytest.approx(-0.7, abs=1e-3) and level.std() == pytest.approx(0.6, rel=2e-3)
     drawn = [x0[:, 0, 0, 0] for x0, _, _ in seen.calls]

@@ -55,6 +55,11 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path, data, monkeypatch
         ({"warmup": -1}, "warmup must not be negative, got -1"),
         ({"ema": 1.0}, "ema must lie in [0, 1), got 1.0"),
         ({"ema": -0.1}, "ema must lie in [0, 1), got -0.1"),
+        ({"times": "even"}, "times must be levels or uniform, got 'even'"),
+        (
+            {"prediction": "noise", "process": "ve"},
+            "process, weighting, times and grey_levels must be left alone with noise, got ('ve', 'edm', 'levels', 0)",
+        ),
         ({"storage": "float8"}, "storage must be float16 or float32, got 'float8'"),
     ],
 )

@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+import hjbridge.training.loop
 from hjbridge.cli import main
 from hjbridge.score.checkpoint import read
+from hjbridge.sde import VP
 from hjbridge.training.loop import Recipe, train
 
 MLP = Recipe("own", network="mlp", settings={"width": 16, "blocks": 1}, steps=12, batch=4, warmup=3, ema=0.9)
@@ -33,3 +35,24 @@ def call(*words):
     with pytest.raises(SystemExit) as end:
         main(list(words))
     return int(end.value.code or 0)
+
+
+class Seen:
+    """Stands for `denoising_loss` and keeps its arguments."""
+
+    def __init__(self, monkeypatch):
+        self.calls = []
+        monkeypatch.setattr(hjbridge.training.loop, "denoising_loss", self)
+
+    def __call__(self, denoiser, x0, label=None, **options):
+        self.calls.append((x0, label, options))
+        return x0.sum()
+
+
+class Nothing(torch.nn.Module):
+    steps = 1000
+    process = VP()
+
+    def __init__(self):
+        super().__init__()
+        self.one = torch.nn.Parameter(torch.zeros(()))
