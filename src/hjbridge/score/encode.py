@@ -104,13 +104,15 @@ def finite_score(process: Process, score: Callable[..., Tensor], label: Tensor |
 
     def singular(t: Tensor) -> str:
         """What to say of a failure where there is no noise; nothing elsewhere."""
-        if process.sigma(t) > 0:
+        if bool((process.sigma(t) > 0).all()):
             return ""
-        return f"grid must leave out t = {t:g}, where sigma = 0 and the score is singular: take grid[:-1]"
+        return f"grid must leave out t = {t.min():g}, where sigma = 0 and the score is singular: take grid[:-1]"
 
     def checked(x: Tensor, t: Tensor) -> Tensor:
         if not bool(x.isfinite().all()):
-            raise FloatingPointError(f"the flow must stay finite, got NaN or infinity at t = {t:g}: take more steps")
+            raise FloatingPointError(
+                f"the flow must stay finite, got NaN or infinity at t = {t.min():g}: take more steps"
+            )
         try:
             value = score(x, t) if label is None else score(x, t, label)
         except ValueError as error:
@@ -122,7 +124,7 @@ def finite_score(process: Process, score: Callable[..., Tensor], label: Tensor |
         if not bool(value.isfinite().all()):
             if advice := singular(t):
                 raise ValueError(advice)
-            raise FloatingPointError(f"score must be finite, got NaN or infinity at t = {t:g}")
+            raise FloatingPointError(f"score must be finite, got NaN or infinity at t = {t.min():g}")
         return value
 
     return checked

@@ -96,3 +96,22 @@ def test_errors_name_what_is_wrong(change, message):
     given = {"points": 4} | {k: v for k, v in change.items() if k != "process"}
     with pytest.raises(ValueError, match=message):
         likelihood_bound(process, law.denoiser(process).score, torch.zeros(3, 1, dtype=torch.float64), **given)
+
+
+def test_a_score_that_is_not_finite_is_named_by_its_time(generator):
+    with pytest.raises(FloatingPointError, match=r"score must be finite, got NaN or infinity at t = \S+"):
+        likelihood_bound(VP(), lambda x, t: x * math.nan, torch.zeros(3, 1), 4, generator=generator)
+    with pytest.raises(ValueError, match=r"score must return the shape of x, \(3, 1\), got \(3, 2\)"):
+        likelihood_bound(VP(), lambda x, t: torch.cat([x, x], 1), torch.zeros(3, 1), 4, generator=generator)
+
+
+def test_it_starts_where_sigma_over_alpha_is_a_thousandth_and_one_point_will_do(generator):
+    law = GaussianMixture([1.0], [[0.2]], [[[0.5]]])
+    x, score = torch.randn(5, 1, dtype=torch.float64, generator=generator), law.denoiser(VP()).score
+
+    def measure(points, start):
+        source = torch.Generator().manual_seed(1)
+        return likelihood_bound(VP(), score, x, points, start=start, generator=source)
+
+    assert torch.equal(measure(1, None), measure(1, VP().time_of(1e-3).item()))
+    assert not torch.equal(measure(1, None), measure(1, VP().time_of(2e-3).item()))

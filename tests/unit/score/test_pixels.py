@@ -50,6 +50,7 @@ def test_the_digits_have_seventeen_grey_values():
         (torch.tensor([math.nan]), 17, r"pixels must lie in \[0, 1\], got nan"),
         (torch.tensor([0, 1]), 17, "pixels must be floating"),
         (torch.tensor([0.5, 0.3]), 3, "pixels must be multiples of 1/2, got 0.3"),
+        (torch.tensor([0.15 / 16]), 17, "pixels must be multiples of 1/16, got 0.009375"),
         (torch.tensor([0.5]), 1, "levels must be at least 2, got 1"),
     ],
 )

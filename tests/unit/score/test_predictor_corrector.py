@@ -121,3 +121,10 @@ def test_a_score_that_vanishes_has_no_step():
     grid = time_grid(VP(), 4)
     with pytest.raises(FloatingPointError, match="score must not vanish for all samples"):
         sample(law.denoiser(VP()), torch.zeros(3, 1, dtype=torch.float64), grid, predictor_corrector("ddim"))
+
+
+def test_a_small_score_has_a_large_step():
+    x, score = torch.zeros(3, 2, dtype=torch.float64), torch.full((3, 2), 1e-3, dtype=torch.float64)
+    z = torch.randn(3, 2, dtype=torch.float64, generator=source(7))
+    h = 2 * (0.1 * z.norm(dim=1).mean() / (1e-3 * math.sqrt(2))) ** 2
+    torch.testing.assert_close(langevin(x, score, 0.1, source(7)), h * score + (2 * h).sqrt() * z)
